@@ -1,0 +1,1 @@
+"""What producers and workers agree on: states, rules, the ledger and its keys. Imports nothing of ours above it."""

@@ -1,0 +1,11 @@
+"""The executing side: engine, worker processes, fleets. Imports only `shared`."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """`worker.RunWorker`, for `rq worker -w worker.RunWorker`. Late: whoever needs the engine need not import RQ."""
+    if name == "RunWorker":
+        return import_module("worker.process").RunWorker
+    raise AttributeError(f"module 'worker' has no attribute {name!r}")
