@@ -1,0 +1,39 @@
+"""How long to wait before trying again: the one calculator for runs, and the one for connections."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+
+def retry_delay(
+    delays: Sequence[float],
+    number: int,
+    jitter: float | None = None,
+    draw: Callable[[float], float] = random.expovariate,
+) -> float:
+    """Seconds before retry `number` (from 0); of `delays` the last one repeats, none means at once.
+
+    With a jitter factor k and a delay d > 0 the answer is an exponential draw with mean d, kept between
+    d * log2(2^(1+k) / (2^(1+k) - 1)) and d * (1 + k). `draw` takes a rate, like `random.expovariate`.
+    """
+    delay = delays[min(number, len(delays) - 1)] if delays else 0.0
+    if not jitter or not delay:
+        return delay
+    power = 2 ** (1 + jitter)
+    least, most = delay * math.log2(power / (power - 1)), delay * (1 + jitter)
+    return min(max(draw(1 / delay), least), most)
+
+
+def to_text(delays: Sequence[float]) -> str:
+    """Delays as a field of the run's hash: `1,2.5,4`."""
+    return ",".join(repr(float(delay)).removesuffix(".0") for delay in delays)
+
+
+def from_text(text: str) -> tuple[float, ...]:
+    """The inverse of `to_text`."""
+    return tuple(float(part) for part in text.split(",") if part)
+
+
+def backoff(tries: int, least: float = 0.1, most: float = 5.0) -> float:
+    """Seconds before a lost connection is tried again: full jitter under a doubling bound, so that many spread out."""
+    return random.uniform(0, min(most, least * 2**tries))  # noqa: S311 - spreads load, guards nothing

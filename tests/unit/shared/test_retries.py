@@ -1,0 +1,45 @@
+"""How long to wait before trying again."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.retries import backoff, from_text, retry_delay, to_text
+
+
+@pytest.mark.parametrize(
+    ("delays", "number", "expected"),
+    [((), 0, 0.0), ((), 7, 0.0), ((5.0,), 0, 5.0), ((5.0,), 3, 5.0), ((1.0, 2.0, 4.0), 1, 2.0), ((1.0, 2.0), 9, 2.0)],
+)
+def test_the_last_delay_repeats_and_none_means_at_once(delays: tuple[float, ...], number: int, expected: float) -> None:
+    assert retry_delay(delays, number) == expected
+
+
+@given(st.floats(0.01, 1000), st.floats(0.01, 10), st.floats(0.0001, 10_000))
+def test_jitter_stays_within_its_bounds(delay: float, factor: float, drawn: float) -> None:
+    jittered = retry_delay((delay,), 0, factor, draw=lambda _rate: drawn)
+    power = 2 ** (1 + factor)
+    assert delay * math.log2(power / (power - 1)) <= jittered <= delay * (1 + factor)
+
+
+def test_jitter_draws_around_the_delay() -> None:
+    generator = random.Random(7)
+    draws = [retry_delay((10.0,), 0, 1.0, draw=generator.expovariate) for _ in range(20_000)]
+    assert sum(draws) / len(draws) == pytest.approx(10, rel=0.15)
+
+
+def test_no_delay_has_no_jitter() -> None:
+    assert retry_delay((0.0,), 0, 5.0, draw=lambda _rate: 3.0) == 0
+
+
+@given(st.lists(st.integers(0, 100_000).map(lambda number: number / 4), max_size=50).map(tuple))
+def test_delays_come_back_from_their_text(delays: tuple[float, ...]) -> None:
+    assert from_text(to_text(delays)) == delays
+
+
+@given(st.integers(0, 50))
+def test_connections_are_tried_again_under_a_bound(tries: int) -> None:
+    assert 0 <= backoff(tries) <= min(5.0, 0.1 * 2**tries)
