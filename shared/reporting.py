@@ -1,0 +1,84 @@
+"""How an attempt's end is put on the wire: its state as an Outcome, value and exception encoded. No I/O."""
+
+from typing import Any
+
+from shared import codec
+from shared.commands import Outcome
+from shared.errors import InvalidCall, LimitExceeded, ResultNotSerialisable, ResultTooLarge
+from shared.exceptions_as_data import ExceptionData, describe_exception
+from shared.results import ResultRecord
+from shared.settings import Settings
+from shared.state_types import StateType
+from shared.states import Failed, State
+from shared.texts import printable, text_of
+
+
+def outcome_of(
+    state: State[Any],
+    settings: Settings,
+    *,
+    persist_result: bool = True,
+    result_ttl: int | None = None,
+    delay: float = 0.0,
+) -> Outcome:
+    """The state as scripts take it. A value that cannot be stored makes it FAILED: nobody could read it.
+
+    Exceptions are always stored; `persist_result` concerns values only. Times are seconds.
+    """
+    value = state.data.result if isinstance(state.data, ResultRecord) else state.data
+    has_value = isinstance(state.data, ResultRecord) or state.data is not None
+    if isinstance(value, BaseException):
+        value = describe_exception(value)
+    if isinstance(value, ExceptionData):
+        return _outcome(state, settings, _encoded_exception(value), value, result_ttl, delay)
+    if not has_value or (state.is_completed() and not persist_result):
+        return _outcome(state, settings, b"", None, result_ttl, delay)
+    try:
+        encoded = codec.encode(value, limit=settings.max_result, where="result")
+    except LimitExceeded as error:
+        return _unstorable(ResultTooLarge(str(error)), settings)
+    except InvalidCall as error:
+        return _unstorable(ResultNotSerialisable(str(error)), settings)
+    return _outcome(state, settings, encoded, None, result_ttl, delay)
+
+
+def _unstorable(error: Exception, settings: Settings) -> Outcome:
+    message = printable(f"Task run's result could not be stored: {type(error).__name__}: {error}")
+    return outcome_of(Failed(message=message, data=error), settings)
+
+
+def _outcome(
+    state: State[Any],
+    settings: Settings,
+    result: bytes,
+    error: ExceptionData | None,
+    result_ttl: int | None,
+    delay: float,
+) -> Outcome:
+    retention = _retention(state.type, settings)
+    return Outcome(
+        state.type.value,
+        state.name,
+        state.message or "",
+        result,
+        f"{error.type_name.rpartition('.')[2]}: {error.message}" if error else "",
+        (error.traceback or "") if error else "",
+        retention,
+        result_ttl if result_ttl is not None and state.is_completed() else retention,
+        delay,
+    )
+
+
+def _retention(kind: StateType, settings: Settings) -> int:
+    match kind:
+        case StateType.COMPLETED:
+            return settings.retention_finished
+        case StateType.CANCELLED:
+            return settings.retention_cancelled
+    return settings.retention_failed
+
+
+def _encoded_exception(error: ExceptionData) -> bytes:
+    """Without the traceback, which lies in a key of its own as plain text."""
+    bare = ExceptionData(error.type_name, error.message, error.arguments, None, error.is_interrupt)
+    return codec.encode(bare, limit=codec.DEFAULT_LIMIT, where=text_of(error.type_name))
