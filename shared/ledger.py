@@ -1,0 +1,226 @@
+"""The one door to runs in Redis: submit, begin, report, read, and the upkeep that any process may do.
+
+# Every change of a run is one call of one script; nothing here reads, decides and then writes.
+# Every call may be sent twice, since a lost reply is asked for again. What makes the repeat harmless stands with each.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from shared import commands, keys, records
+from shared.commands import (
+    AT_ONCE,
+    Buried,
+    Cycle,
+    Death,
+    NewRun,
+    Outcome,
+    Promoted,
+    Pulse,
+    Recorded,
+    Report,
+    Request,
+    Seat,
+)
+from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
+from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
+from shared.runs import TaskRun
+from shared.settings import Settings
+from shared.states import State
+from shared.transport import Transport
+from shared.version import LAYOUT
+
+T = TypeVar("T")
+OLDEST_REDIS = (6, 2)
+TRIES = 10
+
+
+class RunLedger:
+    """Runs in one Redis. Used by any number of threads if its transport is; holds no state of its own."""
+
+    def __init__(self, transport: Transport, settings: Settings) -> None:
+        self._transport = transport
+        self._settings = settings
+
+    def _send(self, request: Request[T]) -> T:
+        return request.read(self._transport.evaluate(request.script, request.key_names, request.arguments))
+
+    # --- submitting and proposing -------------------------------------------------------------------------------------
+
+    def submit(self, runs: Sequence[NewRun]) -> list[str]:
+        """Accept runs, 500 a call; a tag for each: OK, EXISTS (a repeat), CONFLICT (the id is another run's).
+
+        Repeatable: a run is known by its id, task and parameters.
+        """
+        tags: dict[int, str] = {}
+        for places in commands.calls(runs):
+            answered: list[str] = self._send(commands.submit([runs[i] for i in places]))
+            tags.update(zip(places, answered, strict=True))
+        return [tags[i] for i in range(len(runs))]
+
+    def propose(
+        self,
+        run_id: str,
+        outcome: Outcome,
+        operation: str,
+        *,
+        token: str | None = None,
+        seq: int | None = None,
+        actor: str = "",
+        worker: str = "",
+    ) -> Recorded:
+        """Move a run that is still as the proposer knew it, by token (its own attempt) or by seq (everybody else).
+
+        Repeatable: the run keeps the id of the last operation.
+        """
+        request = commands.propose(run_id, outcome, operation, token=token, seq=seq, actor=actor, worker=worker)
+        return self._send(request)
+
+    # --- attempts -----------------------------------------------------------------------------------------------------
+
+    def cycle(self, seat: Seat, reports: Sequence[Report], want: int) -> Cycle:
+        """Report ended attempts and begin up to `want` new ones.
+
+        Repeatable: under the same number a cycle answers what it answered, and the number goes on only with an answer.
+        """
+        answer = self._send(commands.cycle(seat, reports, want))
+        seat.number += 1
+        return answer
+
+    def give_back(self, worker: str, held: Sequence[tuple[str, str]], message: str) -> list[str]:
+        """Put attempts (run id, token) back to the head of their queues, uncounted. Repeatable: by token."""
+        return self._send(commands.give_back(worker, held, message, self._settings))
+
+    def beat(self, pulses: Sequence[Pulse]) -> list[str]:
+        """Renew the leases of these workers; answers the buried. Repeatable: it writes what holds now."""
+        return self._send(commands.beat(pulses, self._settings))
+
+    def reap(self, deaths: Sequence[Death] = ()) -> list[Buried]:
+        """Bury these workers, or those whose lease is over. Repeatable: who is buried holds nothing."""
+        return self._send(commands.reap(deaths, self._settings))
+
+    def promote(self, most: int = 100) -> Promoted:
+        """Queue what is due. Repeatable: each run is moved once."""
+        return self._send(commands.promote(most))
+
+    def sweep(self, most: int = AT_ONCE) -> int:
+        """Remove what is past its retention; how many. Repeatable: what is gone is gone."""
+        return self._send(commands.sweep(most))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def get(self, run_id: str) -> TaskRun:
+        """The run as it is now, with its result up to the inline limit.
+
+        Raises:
+            RunGone: there is no such run, or no longer.
+            BadEnvelope: what is stored there cannot be read.
+        """
+        run = self.get_many([run_id])[run_id]
+        if isinstance(run, BadEnvelope):
+            raise run
+        if run is None:
+            raise RunGone(f"Run {run_id} is not in Redis: it was deleted, is past its retention, or never was.")
+        return run
+
+    def get_many(self, run_ids: Iterable[str]) -> dict[str, TaskRun | BadEnvelope | None]:
+        """The runs as they are now; None for one that is not there, the error for one that cannot be read."""
+        found: dict[str, TaskRun | BadEnvelope | None] = {}
+        missing = list(dict.fromkeys(run_ids))
+        for _ in range(TRIES):
+            for start in range(0, len(missing), AT_ONCE):
+                self._read_batch(missing[start : start + AT_ONCE], found)
+            missing = [run_id for run_id in missing if run_id not in found]
+            if not missing:
+                return found
+        return found | {run_id: BadEnvelope(f"run {run_id}: its history and its record disagree") for run_id in missing}
+
+    def _read_batch(self, run_ids: Sequence[str], found: dict[str, TaskRun | BadEnvelope | None]) -> None:
+        limit = self._settings.inline_limit
+        asked = [command for run_id in run_ids for command in records.reading(run_id, limit)]
+        answers = self._transport.read(asked)
+        for i, run_id in enumerate(run_ids):
+            mine = answers[i * records.ANSWERS : (i + 1) * records.ANSWERS]
+            try:
+                found[run_id] = records.record(run_id, mine, limit, self._source)
+            except BadEnvelope as error:
+                found[run_id] = error
+            except records.Torn:
+                continue
+
+    def history(self, run_id: str) -> list[State[Any]]:
+        """Every state the run went through, oldest first.
+
+        Raises:
+            RunGone: there is no such run, or no longer.
+            BadEnvelope: what is stored there cannot be read.
+        """
+        (rows,) = self._transport.read([("LRANGE", keys.run_part(run_id, "history"), 0, -1)])
+        if isinstance(rows, Exception):
+            raise BadEnvelope(f"run {run_id}: {rows}")
+        if not rows:
+            raise RunGone(f"Run {run_id} is not in Redis: it was deleted, is past its retention, or never was.")
+        return [records.state_of_row(run_id, row) for row in rows]
+
+    def _source(self, run_id: str) -> ResultSource:
+        return ResultSource(
+            load=lambda: self._load_result(run_id), aload=lambda: asyncio.to_thread(self._load_result, run_id)
+        )
+
+    def _load_result(self, run_id: str) -> ResultRecord[Any]:
+        key = keys.run_part(run_id, "result")
+        result, traceback = self._transport.read([("GET", key), ("GET", keys.run_part(run_id, "traceback"))])
+        for answer in (result, traceback):
+            if isinstance(answer, Exception):
+                raise BadEnvelope(f"run {run_id}: {answer}")
+        if result is None:
+            raise MissingResult(f"The result of run '{run_id}' is no longer stored: it expired or was deleted.")
+        value = records.result_value(result, traceback, self._settings.max_result)
+        return ResultRecord(ResultRecordMetadata(storage_key=key, run_id=run_id), value)
+
+    # --- the server ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See that this Redis can be used, and mark one that is new to Baton as its own.
+
+        Raises:
+            RedisUnavailable: no answer, or not the right to use it.
+            ConfigError: it is too old, a cluster, or LayoutTooNew: it holds data of a newer Baton.
+        """
+        info = self._info()
+        version = tuple(int(part) for part in info.get("redis_version", "7.0").split(".")[:2])
+        if version < OLDEST_REDIS:
+            raise ConfigError(
+                f"Redis at {self._transport.address} is {info['redis_version']}; Baton needs 6.2 or newer"
+            )
+        if info.get("redis_mode") == "cluster":
+            raise ConfigError(
+                f"Redis at {self._transport.address} is a cluster: RQ's keys carry no hash tags, so Baton needs a "
+                "single primary, with Sentinel or managed failover"
+            )
+        layout = self._send(commands.greet())
+        if not layout.isdigit():
+            raise ConfigError(f"Redis at {self._transport.address} holds data of layout {layout!r}")
+        if int(layout) > LAYOUT:
+            raise LayoutTooNew(
+                f"Redis at {self._transport.address} holds data of layout {layout}, this Baton knows {LAYOUT}: "
+                "install that version here, nothing was touched"
+            )
+
+    def server_version(self) -> str:
+        """The server's version, as it tells it."""
+        return self._info().get("redis_version", "unknown")
+
+    def server_life(self) -> tuple[str, float] | None:
+        """Which life of the server this is (new at each start), and its age in seconds; None where it does not tell."""
+        info = self._info()
+        if "uptime_in_seconds" not in info:
+            return None
+        return info.get("run_id", ""), float(info["uptime_in_seconds"])
+
+    def _info(self) -> dict[str, str]:
+        (text,) = self._transport.read([("INFO", "server")])
+        if isinstance(text, Exception):
+            return {}  # the in-process server has no INFO; others may forbid it
+        return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)

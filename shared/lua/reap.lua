@@ -1,0 +1,97 @@
+-- reap: takes the lease from workers that are over and puts what they held back into the queues.
+-- KEYS: baton:leases, baton:running, baton:counts, rq:workers, baton:quarantine.
+-- ARGV: crash budget, retention in seconds of a crashed run, of a cancelled run, how many workers are named, then per
+--       named worker: name, why, and which of its runs was in its body: an id, '' for none, '*' for "not known: any".
+--       None named: those whose lease is over by the server's clock, up to 500 of their runs.
+-- Answer: per worker four values, flat: name, runs put back as lost, runs ended, runs put back uncounted. A worker is
+--       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
+-- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
+-- everything goes back uncounted.
+-- Calls: TIME ZRANGE ZRANGEBYSCORE ZREM SREM HGET HMGET HGETALL EXISTS LLEN HDEL HSET DEL SET RPUSH LPUSH LINDEX
+--        LTRIM PUBLISH HINCRBY HINCRBYFLOAT EXPIRE EXPIREAT ZADD XADD TYPE
+
+local budget, crash_retention, cancel_retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local named = tonumber(ARGV[4])
+
+local wrong = misfit(LEASES, 'zset') or misfit(RUNNING, 'zset')
+if wrong then return redis.error_reply(wrong) end
+
+local function lose(run, why, worker)
+  local message = 'Attempt ' .. run.attempt .. ' was lost: ' .. why .. '.'
+  if run.crashes + 1 < budget and run.on_crash ~= 'fail' then
+    put_back(run, message, true, worker)
+    return true
+  end
+  quarantine('crashed', 'run', run.id, 'worker', worker, 'message', message)
+  call('HSET', run.key, 'crashes', run.crashes + 1)
+  count(TODAY, 'lost', 1)
+  settle(run, { state = 'CRASHED', name = 'Crashed', message = message, error = message, retention = crash_retention },
+    { worker = worker })
+  return false
+end
+
+-- Ends the worker's registration with RQ; a row of who died stays for a minute, as RQ's own workers leave one.
+local function unregister(worker)
+  local key = WORKER .. worker
+  local queues = try('HGET', key, 'queues')
+  try('SREM', KEYS[4], key)
+  for queue in string.gmatch(type(queues) == 'string' and queues or '', '[^,]+') do try('SREM', WORKERS_OF .. queue, key) end
+  if call('EXISTS', key) == 1 then
+    try('HSET', key, 'death', NOW_ISO)
+    call('EXPIRE', key, 60)
+  end
+end
+
+-- Answers how many runs the worker held and its row of the answer; nothing for a worker that has to wait.
+local function bury(worker, why, current)
+  local hand, lost, ended, uncounted = hand_of(worker), 0, 0, 0
+  for _, entry in ipairs(hand) do
+    local run, problem, stuck = load(entry.id)
+    if stuck then return end
+    entry.run, entry.problem = run, problem
+  end
+  if call('ZREM', KEYS[1], worker) == 0 and #hand == 0 then return 0, { worker, 0, 0, 0 } end
+  for _, entry in ipairs(hand) do
+    local run, problem = entry.run, entry.problem
+    if not run then
+      if problem == 'BROKEN' then quarantine('unreadable', 'run', entry.id, 'worker', worker) end
+    elseif run.worker == worker and HELD_TYPES[run.type] then
+      if run.type == 'CANCELLING' then
+        settle(run, cancelled(cancel_retention), { worker = worker })
+        ended = ended + 1
+      elseif (why ~= '' or run.on_crash == 'fail') and (current == '*' or current == run.id) then
+        -- A planned stop loses nothing but a body that may start only once.
+        if lose(run, why ~= '' and why or 'the worker was stopped', worker) then lost = lost + 1 else ended = ended + 1 end
+      else
+        put_back(run, why == '' and 'Given back: the worker stopped.' or 'Given back: its worker is gone.', false, worker)
+        uncounted = uncounted + 1
+      end
+    end
+  end
+  call('DEL', HELD .. worker .. ':runs')
+  unregister(worker)
+  return #hand, { worker, lost, ended, uncounted }
+end
+
+local answers = {}
+local function add(row)
+  for i = 1, row and 4 or 0 do answers[#answers + 1] = row[i] end
+end
+
+open_writes()
+if named > 0 then
+  for i = 1, named do
+    local _, row = bury(ARGV[2 + 3 * i], ARGV[3 + 3 * i], ARGV[4 + 3 * i])
+    add(row)
+  end
+else
+  local moved = 0
+  for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', format('%.3f', NOW), 'LIMIT', 0, 100)) do
+    if moved >= 500 then break end
+    local held, row = bury(worker, 'the lease of ' .. worker .. ' ended', '*')
+    moved = moved + (held or 0)
+    add(row)
+  end
+end
+flush()
+return answers

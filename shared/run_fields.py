@@ -1,0 +1,135 @@
+"""How a run's fields and the rows of its history must read. Judges texts; reads nothing from Redis, mends nothing."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from shared.state_types import TERMINAL_STATES, StateType
+from shared.texts import printable, shown
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_COUNT = re.compile(r"\d{1,16}", re.ASCII)
+_POSITIVE = re.compile(r"[1-9]\d{0,15}", re.ASCII)
+_INTEGER = re.compile(r"-?\d{1,16}", re.ASCII)
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
+_SHOWN = 40
+_ERROR_BYTES = 100
+
+
+class Row(NamedTuple):
+    """A row of a run's history, as far as its order goes."""
+
+    seq: int
+    type: StateType
+
+
+def row_of(data: bytes) -> Row | str:
+    """A row of a run's history, or why it cannot be read."""
+    try:
+        row: Any = json.loads(data)
+        is_whole = type(row["seq"]) is int and is_time(row["time"]) and type(row["name"]) is str
+        return Row(row["seq"], StateType(row["type"])) if is_whole else "seq, time or name is malformed"
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        return printable(f"{type(error).__name__}: {error}", _ERROR_BYTES)
+
+
+def is_time(text: str) -> bool:
+    """True for a time as the scripts write it: UTC, six digits."""
+    if _TIME.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: pattern.fullmatch(text) is not None
+
+
+def _one_of(*texts: str) -> Callable[[str], bool]:
+    return lambda text: text in texts
+
+
+# What a field must be, in words, and the question that tells. A field that is not here may hold any text.
+_COUNTED = ("a number", _matches(_COUNT))
+_TIMED = ("a time in UTC with six digits", is_time)
+_NAMED = ("a text", bool)
+FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
+    "state_type": ("a type of state", _one_of(*StateType)),
+    "state_name": _NAMED,
+    "state_time": _TIMED,
+    "seq": ("a number above 0", _matches(_POSITIVE)),
+    "task": _NAMED,
+    "origin": _NAMED,
+    "created_at": _TIMED,
+    "enqueued_at": _TIMED,
+    "started_at": _TIMED,
+    "start_time": _TIMED,
+    "ended_at": _TIMED,
+    "expected_start": _TIMED,
+    "token": ("a number above 0", _matches(_POSITIVE)),
+    "attempt": _COUNTED,
+    "run_count": _COUNTED,
+    "crashes": _COUNTED,
+    "max_retries": _COUNTED,
+    "result": _COUNTED,
+    "result_ttl": ("a number", _matches(_INTEGER)),
+    "total_run_time": ("a number of seconds", _matches(_NUMBER)),
+    "timeout_seconds": ("a number of seconds", _matches(_NUMBER)),
+    "kind": ("task or flow", _one_of("task", "flow")),
+    "worker_name": _NAMED,
+}
+
+ALWAYS: Final[tuple[str, ...]] = ("state_type", "state_name", "state_time", "seq", "task", "origin", "created_at")
+STARTED: Final = ("attempt", "token", "run_count", "worker_name", "started_at", "start_time")
+ENDED: Final = ("ended_at",)
+_OURS: Final = frozenset({"state_type", "state_name", "state_time", "seq", "task"})
+_IN_BODY: Final = (StateType.RUNNING, StateType.CANCELLING)
+
+
+def is_ours(fields: Mapping[str, str]) -> bool:
+    """True if this was written by Baton, however damaged; False for a job of RQ's own, or nothing."""
+    return not _OURS.isdisjoint(fields)
+
+
+def faults(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """What is wrong with a run's fields, a text for each; none for a run that can be read."""
+    return (*_missing(fields), *_malformed(fields)) or tuple(_impossible(fields))
+
+
+def _missing(fields: Mapping[str, str]) -> Iterator[str]:
+    state = fields.get("state_type")
+    needed = ALWAYS
+    if state in _IN_BODY or fields.get("attempt", "0") != "0":
+        needed += STARTED
+    if state in TERMINAL_STATES:
+        needed += ENDED
+    return (f"{name} is missing" for name in needed if name not in fields)
+
+
+def _malformed(fields: Mapping[str, str]) -> Iterator[str]:
+    for name, text in fields.items():
+        words, fits = FORMS.get(name, _ANY)
+        if not fits(text):
+            yield f"{name} is {shown(text, _SHOWN)}, not {words}"
+
+
+def _impossible(fields: Mapping[str, str]) -> Iterator[str]:
+    """Numbers that each can be read, and together cannot have come about."""
+    seq, attempt = int(fields["seq"]), int(fields.get("attempt", 0))
+    if attempt >= seq:
+        yield f"attempt is {attempt}, which takes more transitions than the {seq} that seq tells of"
+    for name in ("run_count", "crashes"):
+        if int(fields.get(name, 0)) > attempt:
+            yield f"{name} is {fields[name]}, above the number of the attempt, {attempt}"
+
+
+def _anything(_text: str) -> bool:
+    return True
+
+
+_ANY: Final = ("", _anything)
