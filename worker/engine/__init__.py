@@ -1,0 +1,1 @@
+"""The engine: the life of one run as a generator of steps, and the drivers that perform them."""
