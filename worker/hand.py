@@ -1,0 +1,151 @@
+"""What a worker process has begun and not reported yet: taken by its main thread, watched by its flusher.
+
+# The lock guards the hand and the connection: whoever holds it may call the ledger. The main thread holds it to take
+# its next run and to call; never while a body runs.
+# A batch that has lasted `busy_after` is over: what is finished is reported, what has not started goes back.
+# A call is repeated until it is answered or the lease is over: nothing that was computed is dropped before that.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from shared.clock import monotonic
+from shared.commands import Claim, Cycle, Outcome, Recorded, Report, Seat
+from shared.errors import RedisUnavailable, StorageFull
+from shared.ledger import RunLedger
+from shared.retries import backoff
+from shared.settings import Settings
+from worker.page import Page
+
+log = logging.getLogger("baton.worker")
+T = TypeVar("T")
+BUSY = "Not started: the worker is busy."
+STOPPED = "Not started: the worker stops."
+
+
+class Buried(Exception):
+    """The lease of this worker is over: it may report no more, and never begins again under this name."""
+
+
+class Hand:
+    """The runs of one process, between their begin and the answer to their report. Every method may raise `Buried`."""
+
+    def __init__(self, ledger: RunLedger, seat: Seat, page: Page, settings: Settings) -> None:
+        self._lock = threading.Lock()
+        self._ledger = ledger
+        self._seat = seat
+        self._page = page
+        self._settings = settings
+        self._waiting: deque[Claim] = deque()
+        self._finished: list[Report] = []
+        self._want = 1
+        self._since: float | None = None
+
+    # --- the main thread's side ---------------------------------------------------------------------------------------
+
+    def refill(self, *, begin: bool = True) -> Cycle:
+        """Report what is finished and, unless told otherwise, begin what is next."""
+        with self._lock:
+            self._return_waiting(BUSY if begin else STOPPED)
+            self._adapt()
+            answer = self._cycle(self._want if begin else 0)
+            self._page.rest()
+            if answer.claims:
+                self._since = monotonic()
+            return answer
+
+    def take(self) -> Claim | None:
+        """The next run to execute, or None when it is time for `refill`."""
+        with self._lock:
+            if not self._waiting or self._lasted() >= self._settings.busy_after:
+                return None
+            return self._waiting.popleft()
+
+    def done(self, report: Report) -> None:
+        """This attempt ended; it is reported with the next call."""
+        with self._lock:
+            self._finished.append(report)
+
+    def restart(self, run_id: str, token: str, outcome: Outcome) -> Recorded:
+        """Begin a run's next attempt in place, after the one with this token failed."""
+        operation = secrets.token_hex(6)
+        worker = self._seat.worker
+        with self._lock:
+            return self._insist(lambda: self._ledger.propose(run_id, outcome, operation, token=token, worker=worker))
+
+    # --- the flusher's side -------------------------------------------------------------------------------------------
+
+    def overdue_in(self) -> float | None:
+        """Seconds until this batch has lasted too long; None if there is nothing to flush."""
+        since = self._since
+        return None if since is None else max(0.0, since + self._settings.busy_after - monotonic())
+
+    def flush(self) -> None:
+        """A body lasts: report what is finished and give back what has not started."""
+        with self._lock:
+            if self.overdue_in() != 0.0:
+                return  # the main thread has refilled meanwhile
+            self._return_waiting(BUSY)
+            if self._finished:
+                self._cycle(0)
+            self._since = None
+            self._want = 1
+
+    # --- both, under the lock -----------------------------------------------------------------------------------------
+
+    def _cycle(self, want: int) -> Cycle:
+        def call() -> Cycle:
+            nonlocal want
+            try:
+                return self._ledger.cycle(self._seat, self._finished, want)
+            except StorageFull:
+                want = 0  # ends are recorded at maxmemory too, but nothing new may begin
+                raise
+
+        answer = self._insist(call)
+        if answer.tag == "BURIED":
+            raise Buried(self._seat.worker)
+        for report, verdict in zip(self._finished, answer.verdicts, strict=True):
+            if verdict not in ("OK", "CANCELLED"):
+                log.warning(
+                    "run %s: its outcome %s was not recorded: %s", report.run_id, report.outcome.state_name, verdict
+                )
+        self._finished = []
+        self._waiting.extend(answer.claims)
+        return answer
+
+    def _return_waiting(self, why: str) -> None:
+        if self._waiting:
+            held = [(claim.run_id, claim.token) for claim in self._waiting]
+            self._insist(lambda: self._ledger.give_back(self._seat.worker, held, why))
+            self._waiting.clear()
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        tries = 0
+        while True:
+            self._page.round()
+            if self._page.since_beat() > self._settings.lease:
+                raise Buried(f"{self._seat.worker}: no beat has reached Redis for a lease")
+            try:
+                return call()
+            except RedisUnavailable as error:
+                log.warning("%s", error)
+            time.sleep(backoff(tries))
+            tries += 1
+
+    def _adapt(self) -> None:
+        """Begin more ahead while batches are short: by half the bound, so that a doubled batch stays within it."""
+        lasted = self._lasted()
+        if lasted >= self._settings.busy_after:
+            self._want = 1
+        elif self._since is not None and lasted < self._settings.busy_after / 2:
+            self._want = min(2 * self._want, self._settings.begin_ahead)
+        self._since = None
+
+    def _lasted(self) -> float:
+        return monotonic() - self._since if self._since is not None else 0.0

@@ -1,0 +1,98 @@
+"""A worker as RQ knows it. The only module that stands on RQ's classes.
+
+What is used of RQ: `BaseWorker` for name, queues and registration, so that `Worker.all`, `rq info`, and
+`rq worker -w worker.process.RunWorker` know it. Not used: its loop, its scheduler, its listener and its maintenance;
+RQ's registry cleanup goes by the caller's clock and calls what Redis names.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from rq.worker import BaseWorker
+
+from shared.commands import Seat
+from shared.connect import connect
+from shared.connections import Connections, client_for
+from shared.errors import ConfigError
+from shared.ledger import RunLedger
+from shared.settings import Settings
+from worker.fleet import STOP_SIGNALS, Fleet
+from worker.hand import Hand
+from worker.loader import load_tasks
+from worker.loop import Woken, WorkLoop
+from worker.page import Page
+
+
+def run_fleet(settings: Settings, queues: Sequence[str], concurrency: int, tasks: Sequence[str], *, burst: bool) -> int:
+    """A fleet of RunWorkers in this process and its children, until it is told to stop; the exit code.
+
+    Raises:
+        RedisUnavailable, ConfigError: Redis cannot be used; nothing was started.
+    """
+
+    def work(name: str, page: Page) -> None:
+        RunWorker(queues, name=name, connection=client_for(settings)).serve(settings, page, burst=burst)
+
+    return Fleet(settings, queues, concurrency, work, tasks).run(burst=burst)
+
+
+class RunWorker(BaseWorker):
+    """One RQ-registered process that executes runs; its fleet renews its lease and its registration."""
+
+    def __init__(self, queues: Any, name: str | None = None, connection: Any = None, **options: Any) -> None:
+        # RQ would ask the server for its clients here; the fleet's beat writes the registration.
+        options["prepare_for_work"] = False
+        super().__init__(queues, name=name, connection=connection, **options)
+
+    def serve(self, settings: Settings, page: Page, *, burst: bool = False) -> None:
+        """Work in this process until SIGTERM, or until nothing is left with `burst`.
+
+        Raises:
+            Buried: the lease is over; what was held runs elsewhere.
+        """
+        line = connect(settings).line(settings.worker_budget)
+        hand = Hand(RunLedger(line, settings), Seat(self.name, self.queue_names()), page, settings)
+        loop = WorkLoop(hand, line, page, self.queue_names(), settings)
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            loop.stopping = True
+            if loop.idle:
+                loop.idle = False  # taken back here, so that it is raised once, and never outside of the wait
+                raise Woken
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        loop.run(burst=burst)
+        line.close()
+
+    def work(self, burst: bool = False, **_options: Any) -> bool:  # type: ignore[override]  # RQ's options are RQ's
+        """The way in of `rq worker -w worker.RunWorker`: a fleet of one, for the tasks of `$BATON_MODULES`.
+
+        Raises:
+            ConfigError: RQ was given another Redis than Baton.
+        """
+        settings = Settings.load()
+        both = (Connections(self.connection, budget=0), connect(settings))
+        theirs, ours = (each.address.replace("localhost:", "127.0.0.1:") for each in both)
+        if theirs != ours:
+            raise ConfigError(f"RQ works on Redis at {theirs}, $BATON_REDIS_URL stands for {ours}: name one for both")
+        modules = os.environ.get("BATON_MODULES", "").split(",")
+        tasks = load_tasks([name for name in modules if name])
+        return run_fleet(settings, self.queue_names(), 1, tasks, burst=burst) == 0
+
+    def execute_job(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
+        """Not the way in: a RunWorker reads no job data."""
+        raise TypeError(f"{type(self).__name__} executes runs of Baton only; job {job!r} stays where it is")
+
+    def clean_registries(self) -> None:
+        """Nothing: leases and retention are the ledger's, by the server's clock."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Nothing, as `clean_registries`."""
+
+    def _set_connection(self, connection: Any) -> Any:
+        """The connection as it is: RQ would raise the time-outs of everybody who shares its pool to minutes."""
+        return connection
