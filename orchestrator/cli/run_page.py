@@ -1,0 +1,246 @@
+"""One run as a page of text and as a JSON document. No I/O; never fails, however damaged the run is."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.cli.common import block, line
+from shared import clock, codec
+from shared.details import Details
+from shared.errors import BadEnvelope, InvalidValue
+from shared.exceptions_as_data import ExceptionData
+from shared.settings import Settings
+from shared.texts import cut, shown
+
+PREVIEW_BYTES = 2048
+"""The most of a value that the page shows."""
+WHOLE = 1 << 30
+MESSAGE = 200
+"""Characters of a message in the table of the history."""
+_COLUMNS = ("seq", "state", "type", "time", "gap", "attempt", "worker", "message")
+
+
+def page(run: Details, settings: Settings) -> Iterator[str]:
+    """The run for people, line by line."""
+    for name, text in _facts(run):
+        if text:
+            yield f"{name:<10} {line(text)}"
+    for name, value in (("parameters", _parameters(run, settings)), ("result", _result(run, settings))):
+        if value:
+            yield f"\n{name}"
+            yield block(_preview(value))
+    if run.traceback:
+        yield "\ntraceback"
+        yield block(run.traceback)
+    yield "\nhistory"
+    for cells in _aligned([_COLUMNS, *_table(run)]):
+        yield f"    {cells}".rstrip()
+    for part, error in run.unreadable.items():
+        yield f"\n{part} cannot be read: {line(error)}"
+
+
+def document(run: Details, settings: Settings) -> dict[str, Any]:
+    """The run for `--json`. Times and names are as stored; what is not there is null."""
+    field = run.fields.get
+    return {
+        "id": run.id,
+        "kind": field("kind", "task"),
+        "task": field("task"),
+        "name": _name(run),
+        "queue": field("origin"),
+        "state": {
+            "type": field("state_type"),
+            "name": field("state_name"),
+            "message": _message(run),
+            "time": field("state_time"),
+            "seq": _number(field("seq")),
+        },
+        "attempt": _number(field("attempt", "0")),
+        "run_count": _number(field("run_count", "0")),
+        "crashes": _number(field("crashes", "0")),
+        "max_retries": _number(field("max_retries")),
+        "worker": field("worker_name"),
+        "created": field("created_at"),
+        "expected_start": field("expected_start", field("created_at")),
+        "start_time": field("start_time"),
+        "end_time": field("ended_at"),
+        "total_run_time": _number(field("total_run_time", "0")),
+        "seconds_kept": run.lifetime,
+        "parameters": _parameters(run, settings),
+        "result": _result(run, settings),
+        "error": field("error"),
+        "traceback": run.traceback,
+        "history": [_row(text) for text in run.history],
+        "fields": dict(run.fields),
+        "unreadable": dict(run.unreadable),
+    }
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def _facts(run: Details) -> Iterator[tuple[str, str]]:
+    field = run.fields.get
+    yield "run", run.id
+    yield "task", field("task", "-")
+    yield "name", _name(run) or "-"
+    yield "queue", field("origin", "-")
+    yield "state", _state(run)
+    numbers = {"attempt": "attempt", "run_count": "run count", "crashes": "crashes", "max_retries": "retries"}
+    yield "attempts", ", ".join(f"{word} {field(name, '0')}" for name, word in numbers.items() if name in run.fields)
+    yield "worker", field("worker_name", "")
+    for name in ("parent", "flow"):
+        yield name, field(name, "")
+    yield from _times(run)
+    yield "kept", "" if run.lifetime is None else f"for another {span(run.lifetime)}"
+    yield "error", field("error", "")
+
+
+def _times(run: Details) -> Iterator[tuple[str, str]]:
+    field = run.fields.get
+    created, start = field("created_at", ""), field("start_time", "")
+    yield "created", created
+    yield "expected", _after(created, field("expected_start", ""), "created")
+    yield "started", _after(created, start, "created")
+    yield "ended", _after(start or created, field("ended_at", ""), "started" if start else "created")
+    ran = _number(field("total_run_time"))
+    yield "ran", "" if ran is None else f"{span(ran)} in all"
+
+
+def _after(earlier: str, later: str, of: str) -> str:
+    gap = _gap(earlier, later)
+    return f"{later} ({gap} after it {'was created' if of == 'created' else 'started'})" if gap else later
+
+
+def _name(run: Details) -> str | None:
+    return run.fields.get("name") or run.fields.get("task", "").rpartition(".")[2] or None
+
+
+def _state(run: Details) -> str:
+    kind, name, message = run.fields.get("state_type", "-"), run.fields.get("state_name", "-"), _message(run)
+    label = kind if _is_usual(name, kind) else f"{name} ({kind})"
+    return f"{label}: {message}" if message else label
+
+
+def _is_usual(name: str, kind: str) -> bool:
+    """True if a state's name tells no more than its type."""
+    return name.upper() == kind
+
+
+def _message(run: Details) -> str | None:
+    """The message of the present state: whole in the history, cut in the record."""
+    last = _row(run.history[-1]) if run.history else {}
+    if str(last.get("seq")) == run.fields.get("seq") and "message" in last:
+        return str(last["message"])
+    return run.fields.get("state_message")
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _parameters(run: Details, settings: Settings) -> dict[str, Any] | None:
+    return _value(run.parameters, lambda data: codec.decode_parameters(data, limit=settings.max_parameters))
+
+
+def _result(run: Details, settings: Settings) -> dict[str, Any] | None:
+    return _value(run.result, lambda data: codec.decode(data, limit=settings.max_result))
+
+
+def _value(data: bytes | None, decode: Callable[[bytes], Any]) -> dict[str, Any] | None:
+    """A stored value as text, or why it cannot be read; None if there is none."""
+    if data is None:
+        return None
+    try:
+        value = decode(data)
+    except BadEnvelope as error:
+        return {"bytes": len(data), "text": None, "error": str(error)}
+    if isinstance(value, ExceptionData):
+        return {"bytes": len(data), "text": f"{value.type_name}: {value.message}", "error": None}
+    return {"bytes": len(data), "text": shown(value, WHOLE), "error": None}
+
+
+def _preview(value: dict[str, Any]) -> str:
+    if value["error"] is not None:
+        return f"cannot be read: {value['error']} ({value['bytes']} bytes)"
+    return cut(line(value["text"], PREVIEW_BYTES), PREVIEW_BYTES)
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def _row(text: str) -> dict[str, Any]:
+    """A row of the history as it was written, or why it cannot be read."""
+    try:
+        row = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        return {"unreadable": f"{type(error).__name__}: {error}", "text": text}
+    if isinstance(row, dict) and all(isinstance(value, str | int) for value in row.values()):
+        return row
+    return {"unreadable": "no JSON object of texts and whole numbers", "text": text}
+
+
+def _table(run: Details) -> Iterator[Sequence[str]]:
+    before = run.fields.get("created_at", "")
+    for text in run.history:
+        row = _row(text)
+        if "unreadable" in row:
+            yield ("?", "?", "", "", "", "", "", line(f"{row['unreadable']}: {text}", MESSAGE))
+            continue
+        name, kind, time = (str(row.get(key, "?")) for key in ("name", "type", "time"))
+        cells = (row.get("seq", "?"), name, "" if _is_usual(name, kind) else kind, time, _gap(before, time))
+        more = (row.get("attempt", ""), row.get("worker", ""))
+        yield (*(line(str(cell), 64) for cell in (*cells, *more)), line(str(row.get("message", "")), MESSAGE))
+        before = time
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+
+
+# --- numbers and times ------------------------------------------------------------------------------------------------
+
+
+def _number(text: str | None) -> float | None:
+    """The number that a field holds; None if it holds none."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _gap(earlier: str, later: str) -> str:
+    """`+1.5 s`; empty where one of the two is no time."""
+    try:
+        between: timedelta = _moment(later) - _moment(earlier)
+    except InvalidValue:
+        return ""
+    seconds = between.total_seconds()
+    return f"-{span(-seconds)}" if seconds < 0 else f"+{span(seconds)}"
+
+
+def _moment(text: str) -> datetime:
+    return clock.parse_iso(text)
+
+
+def span(seconds: float) -> str:
+    """A length of time in the two units that matter."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 100:  # noqa: PLR2004 - below, hundredths matter more than minutes
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    for unit, size, small, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {small}"
+    raise AssertionError(seconds)
