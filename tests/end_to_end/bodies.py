@@ -1,0 +1,222 @@
+"""Tasks for the fleets of the tests. The bodies log their start and end, each process in a file of its own."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from orchestrator import get_run_context, task
+from shared.errors import InvalidValue
+from shared.states import Scheduled, State
+
+
+def log(what: str) -> None:
+    """Write `run attempt token start|end monotonic_ns` at once: the process may be killed at any time."""
+    context = get_run_context()
+    line = f"{context.run_id} {context.attempt} {context.fence} {what} {time.monotonic_ns()}\n"
+    path = Path(os.environ["BODY_LOG"]) / f"{os.getpid()}.log"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(handle, line.encode())
+    os.close(handle)
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Log the start and the end of a body. There is no end of one that was killed or that raised."""
+    log("start")
+    yield
+    log("end")
+
+
+class Known(Exception):
+    """An exception that readers may register."""
+
+
+class Unknown(Exception):
+    """An exception that no reader registers."""
+
+
+# --- bodies that end well ---------------------------------------------------------------------------------------------
+
+
+@task
+def add(x: float, y: float) -> float:
+    with logged():
+        return x + y
+
+
+@task
+def nap(seconds: float) -> None:
+    with logged():
+        time.sleep(seconds)
+
+
+@task
+def held(path: str) -> str:
+    """Stay in the body until there is a file of this name."""
+    with logged():
+        while not Path(path).exists():
+            time.sleep(0.005)
+        return path
+
+
+@task(on_crash="fail")
+def held_once(path: str) -> str:
+    return held(path)
+
+
+@task
+async def anap(seconds: float) -> str:
+    with logged():
+        await asyncio.sleep(seconds)
+        return get_run_context().run_id
+
+
+@task
+def numbers(end: int) -> Iterator[int]:
+    with logged():
+        yield from range(end)
+
+
+@task
+async def anumbers(end: int) -> AsyncIterator[int]:
+    for number in range(end):
+        await asyncio.sleep(0)
+        yield number
+
+
+@task
+def seen() -> dict[str, Any]:
+    """What a body is told about its run."""
+    context = get_run_context()
+    return {"run_id": context.run_id, "task": context.task, "attempt": context.attempt, "fence": context.fence}
+
+
+@task
+def sum_of(end: int) -> float:
+    """Submit a run to the fleet's own Redis, and wait for it."""
+    return add.submit(end, 1).result(timeout=20)
+
+
+@task
+def later(seconds: float) -> State[Any] | int:
+    """Ask to be run again at a later time, once."""
+    if get_run_context().attempt == 1:
+        return Scheduled(scheduled_time=datetime.now(UTC) + timedelta(seconds=seconds))
+    return get_run_context().attempt
+
+
+# --- bodies that fail -------------------------------------------------------------------------------------------------
+
+
+@task
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@task(retries=2)
+def always_fails() -> None:
+    with logged():
+        raise ValueError("again")
+
+
+@task(retries=2, retry_delay_seconds=0.2)
+def fails_until(attempt: int) -> int:
+    with logged():
+        if get_run_context().attempt < attempt:
+            raise ConnectionError("not yet")
+        return attempt
+
+
+@task(timeout_seconds=0.2)
+def oversleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@task(timeout_seconds=0.2)
+async def aoversleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@task(timeout_seconds=0.2, retries=1)
+def oversleep_once() -> int:
+    if get_run_context().attempt == 1:
+        time.sleep(30)
+    return get_run_context().attempt
+
+
+@task
+def time_out_itself() -> None:
+    raise TimeoutError("mine")
+
+
+@task
+def refuse_value() -> None:
+    raise InvalidValue("not this one")
+
+
+@task
+def raise_known() -> None:
+    raise Known("everybody knows me")
+
+
+@task
+def raise_unknown() -> None:
+    raise Unknown("nobody knows me")
+
+
+@task
+def give_lock() -> object:
+    with logged():
+        return {"lock": threading.Lock()}
+
+
+@task
+def give_bytes(size: int) -> bytes:
+    with logged():
+        return b"x" * size
+
+
+# --- bodies that end their process, or try to -------------------------------------------------------------------------
+
+
+@task
+def exit_python(code: int) -> None:
+    sys.exit(code)
+
+
+@task
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@task
+def exit_once(code: int) -> int:
+    """End the process without a word, the first time."""
+    with logged():
+        if get_run_context().attempt == 1:
+            os._exit(code)
+        return get_run_context().attempt
+
+
+@task
+def segfault_once() -> int:
+    with logged():
+        if get_run_context().attempt == 1:
+            ctypes.string_at(0)
+        return get_run_context().attempt
+
+
+@task
+def poison() -> None:
+    """Kill the process, each time."""
+    with logged():
+        os.kill(os.getpid(), signal.SIGKILL)
