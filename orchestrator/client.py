@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from orchestrator.calls import SubmitOptions, fields_of, new_run
+from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.futures import RunFuture
 from orchestrator.watch import Watch
 from shared.commands import ACCEPTED, NewRun
@@ -24,6 +25,8 @@ class Orchestrator:
 
     Args:
         url: `redis://host:port/db`, `rediss://` or `unix://`; without one `$BATON_REDIS_URL`, else 127.0.0.1:6379.
+            `embedded:` brings workers along and, without `$BATON_REDIS_URL`, a private Redis too; `memory:` has both in
+            this process, for tests.
         settings: all settings, instead of those of the environment.
 
     Raises:
@@ -31,7 +34,8 @@ class Orchestrator:
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings.load(redis_url=url)
+        self._embedded = _embedded(url, settings)
+        self.settings = self._embedded.settings if self._embedded else settings or Settings.load(redis_url=url)
         self._exchange = connect(self.settings)
         self._ledger = RunLedger(self._exchange, self.settings)
         self._watch = Watch(self._ledger, self._exchange, self.settings)
@@ -51,6 +55,8 @@ class Orchestrator:
         _default.forget(self)
         self._watch.close()
         self._exchange.close()
+        if self._embedded is not None:
+            self._embedded.close()
 
     def submit(
         self,
@@ -133,6 +139,8 @@ class Orchestrator:
             if not self._checked:
                 self._ledger.check()
                 self._checked = True
+            if self._embedded is not None:
+                self._embedded.serve()
             tags = self._ledger.submit(runs)
         except RedisUnavailable as error:
             raise SubmitError(f"not submitted: {error}") from error
@@ -140,6 +148,12 @@ class Orchestrator:
             if tag not in ACCEPTED:
                 raise SubmitError(f"run {run.id} of {run.task} was not accepted: {tag}")
         return [RunFuture(run.id, self._ledger, self._watch, _name(run)) for run in runs]
+
+
+def _embedded(url: str | None, settings: Settings | None) -> Embedded | None:
+    if url == "memory:":
+        return InMemory(settings or Settings.load())
+    return open_embedded(settings or Settings.load()) if url == "embedded:" else None
 
 
 def _name(run: NewRun) -> str:

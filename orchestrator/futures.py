@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from orchestrator.watch import End, Watch
 from shared.errors import BatonError, InvalidValue, RunGone, WaitTimeout
@@ -102,6 +102,10 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
         finally:
             self._watch.leave(end)
 
+    @overload
+    def result(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> R: ...
+    @overload
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R | BaseException: ...
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R | BaseException:
         """Wait, then what the run returned; a failure's exception is raised, or with `raise_on_failure=False` returned.
 
@@ -115,6 +119,10 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
             raise self._too_late(timeout)
         return state.result(raise_on_failure)
 
+    @overload
+    async def aresult(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> R: ...
+    @overload
+    async def aresult(self, timeout: float | None = None, raise_on_failure: bool = True) -> R | BaseException: ...
     async def aresult(
         self,
         timeout: float | None = None,
@@ -126,7 +134,7 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
             raise self._too_late(timeout)
         return await state.aresult(raise_on_failure)
 
-    def __await__(self) -> Generator[Any, None, R | BaseException]:
+    def __await__(self) -> Generator[Any, None, R]:
         return self.aresult().__await__()
 
     def __eq__(self, other: object) -> bool:

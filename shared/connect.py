@@ -1,4 +1,4 @@
-"""The way to connections. Here, and only here, the client library is imported late."""
+"""The way to connections. Here, and only here, client libraries are imported late: they cost as much as all else."""
 
 from shared.settings import Settings
 from shared.transport import Exchange
@@ -12,7 +12,11 @@ def connect(settings: Settings, budget: float | None = None) -> Exchange:
     Raises:
         ConfigError: the URL is not one of Redis.
     """
-    # The one late import: the client library costs as much time as all the rest, and `baton --help` needs none of it.
+    seconds = settings.producer_budget if budget is None else budget
+    if settings.redis_url.startswith("memory:"):
+        from shared.memory import connections_to  # noqa: PLC0415
+
+        return connections_to(settings, budget=seconds)
     from shared.connections import Connections  # noqa: PLC0415
 
-    return Connections.to(settings, budget=settings.producer_budget if budget is None else budget)
+    return Connections.to(settings, budget=seconds)

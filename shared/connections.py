@@ -188,12 +188,12 @@ class Connection:
 class Connections:
     """A stack of connections to one Redis, used by any number of threads; also after a fork."""
 
-    def __init__(self, client: redis.Redis, *, budget: float) -> None:
+    def __init__(self, client: redis.Redis, *, budget: float, address: str | None = None) -> None:
         self._pool: redis.ConnectionPool = client.connection_pool
         self._idle: list[Connection] = []
         self._budget = budget
         self._pid = os.getpid()
-        self.address = _address(self._pool.connection_kwargs)
+        self.address = address or _address(self._pool.connection_kwargs)
 
     @classmethod
     def to(cls, settings: Settings, *, budget: float) -> Self:

@@ -283,6 +283,10 @@ class Registry:
         """The task of this key, or None."""
         return self._specs.get(key)
 
+    def specs(self) -> Sequence[TaskSpec[..., Any]]:
+        """All known tasks."""
+        return list(self._specs.values())
+
     def keys(self) -> Sequence[str]:
         """All known keys, sorted."""
         return sorted(self._specs)

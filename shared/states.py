@@ -7,7 +7,7 @@ What a run may become next is decided elsewhere; here a state is only made, read
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from shared import clock
 from shared.errors import InvalidCall, InvalidValue
@@ -68,6 +68,14 @@ class State(StateValue, Generic[R]):
         """`State[int]` is State itself: the parameter is for readers and type checkers."""
         return cls
 
+    @overload
+    def result(
+        self, raise_on_failure: Literal[True] = True, fetch: bool | None = None, retry_result_failure: bool = True
+    ) -> R: ...
+    @overload
+    def result(
+        self, raise_on_failure: bool, fetch: bool | None = None, retry_result_failure: bool = True
+    ) -> R | BaseException: ...
     def result(
         self, raise_on_failure: bool = True, fetch: bool | None = None, retry_result_failure: bool = True
     ) -> R | BaseException:
@@ -88,6 +96,14 @@ class State(StateValue, Generic[R]):
         outcome: R | BaseException = settled(drive(steps))
         return outcome
 
+    @overload
+    async def aresult(
+        self, raise_on_failure: Literal[True] = True, fetch: bool | None = None, retry_result_failure: bool = True
+    ) -> R: ...
+    @overload
+    async def aresult(
+        self, raise_on_failure: bool, fetch: bool | None = None, retry_result_failure: bool = True
+    ) -> R | BaseException: ...
     async def aresult(
         self, raise_on_failure: bool = True, fetch: bool | None = None, retry_result_failure: bool = True
     ) -> R | BaseException:

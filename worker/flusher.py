@@ -17,16 +17,24 @@ class Flusher(threading.Thread):
         super().__init__(name="baton-flusher", daemon=True)
         self._hand = hand
         self._armed = threading.Event()
+        self._closed = False
 
     def arm(self) -> None:
         """A batch was begun. Costs a look at a flag while batches follow each other."""
         if not self._armed.is_set():
             self._armed.set()
 
+    def close(self) -> None:
+        """No more batches will come."""
+        self._closed = True
+        self._armed.set()
+
     def run(self) -> None:
-        """Watch batches for the life of the process."""
+        """Watch batches until `close`."""
         while True:
             self._armed.wait()
+            if self._closed:
+                return
             left = self._hand.overdue_in()
             if left is None:
                 self._armed.clear()

@@ -44,21 +44,27 @@ class WorkLoop:
             Buried: the lease is over; what was held runs elsewhere.
         """
         self._flusher.start()
-        while True:
-            answer = self._hand.refill(begin=not self.stopping)
-            if answer.claims:
-                if len(answer.claims) > 1:
-                    self._flusher.arm()  # alone, a run keeps nothing waiting: neither reports nor others begun with it
-                self._work_off()
-            elif self.stopping:
-                return
-            elif answer.tag == "OK":
-                if burst:
-                    return
-                try:
-                    self._wait()
-                except Woken:
-                    log.debug("woken to stop")
+        try:
+            while self._round(burst=burst):
+                pass
+        finally:
+            self._flusher.close()
+
+    def _round(self, *, burst: bool) -> bool:
+        """Report, begin, execute, or wait; False when the loop is to end."""
+        answer = self._hand.refill(begin=not self.stopping)
+        if answer.claims:
+            if len(answer.claims) > 1:
+                self._flusher.arm()  # alone, a run keeps nothing waiting: neither reports nor others begun with it
+            self._work_off()
+        elif self.stopping or (burst and answer.tag == "OK"):
+            return False
+        elif answer.tag == "OK":
+            try:
+                self._wait()
+            except Woken:
+                log.debug("woken to stop")
+        return True
 
     def _work_off(self) -> None:
         while not self.stopping and (claim := self._hand.take()) is not None:

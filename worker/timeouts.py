@@ -17,20 +17,26 @@ def timeout(seconds: float | None, kind: type[TimeoutError] = TaskRunTimeoutErro
 
     Gives the exception that it would raise, so that the caller can tell it from another one of the same class.
 
+    In another thread than the main one nothing can be interrupted: there it raises when the block ends too late.
+
     Raises:
         InvalidValue: `kind` is no TimeoutError.
-        RuntimeError: there is a limit, and this is not the main thread, which alone hears signals.
     """
     if not (isinstance(kind, type) and issubclass(kind, TimeoutError)):
         raise InvalidValue(f"a time limit needs a TimeoutError to raise, got {kind!r}")
     if seconds is None:
         yield None
         return
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("a time limit by signal works in the main thread only")
-    error = kind(f"Scope timed out after {seconds:g} second(s).")
-    with _alarm(seconds, error):
-        yield error
+    if threading.current_thread() is threading.main_thread():
+        error = kind(f"Scope timed out after {seconds:g} second(s).")
+        with _alarm(seconds, error):
+            yield error
+        return
+    error = kind(f"Scope timed out after {seconds:g} second(s). It ran to its end: a thread cannot be interrupted.")
+    began = monotonic()
+    yield error
+    if monotonic() - began > seconds:
+        raise error
 
 
 @contextmanager

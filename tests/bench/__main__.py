@@ -1,20 +1,17 @@
-"""`python -m tests.bench`: Baton beside its peers in one run, on a redis-server of its own. It decides nothing."""
+"""`python -m tests.bench`: Baton beside RQ in one run, on a redis-server of its own. Measures, decides nothing."""
 
 import statistics
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from tests.bench import drain
+from tests.bench.workloads import WORKLOADS, Measure, Workload
 from tests.support.server import RedisServer
 
-Workload = Callable[[RedisServer, int], float]
 
-
-def measured(workload: Workload, runs: int, times: int) -> list[float]:
-    """The workload's figures, each on an empty server."""
+def measured(measure: Measure, runs: int, times: int) -> list[float]:
+    """The figures of several measurements, each on an empty server."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
@@ -22,30 +19,43 @@ def measured(workload: Workload, runs: int, times: int) -> list[float]:
             for _ in range(times):
                 with server.client() as client:
                     client.flushall()
-                figures.append(workload(server, runs))
+                figures.append(measure(server, runs))
         finally:
             server.stop()
     return figures
 
 
-def told(name: str, figures: list[float]) -> str:
-    """A row: median, least and most."""
-    return f"{name:<24}{statistics.median(figures):>10,.0f}{min(figures):>10,.0f}{max(figures):>10,.0f}"
+def row(workload: Workload, runs: int, times: int) -> str:
+    """A row of the table: medians, with least and most, and how many times better Baton is."""
+    ours, theirs = measured(workload.baton, runs, times), measured(workload.rq, runs, times)
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    better = ratio if workload.is_rate else 1 / ratio
+    return f"{workload.name:<12}{workload.unit:<14}{_figures(ours):>26}{_figures(theirs):>26}{better:>8.1f} x"
+
+
+def _figures(figures: list[float]) -> str:
+    digits = 0 if min(figures) >= 100 else 2
+    middle, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(figures), min(figures), max(figures)))
+    return f"{middle} ({least}-{most})"
 
 
 @click.command()
-@click.option("--runs", default=5000, show_default=True, help="Runs per measurement.")
-@click.option("--times", default=3, show_default=True, help="Measurements per row.")
-def main(runs: int, times: int) -> None:
-    """Drain of queued no-op runs by one worker process, runs per second."""
-    ours = measured(drain.baton, runs, times)
-    peers = measured(drain.rq, runs, times)
-    click.echo(f"drain of {runs:,} no-op runs, one worker process, per second\n")
-    click.echo(f"{'':<24}{'median':>10}{'least':>10}{'most':>10}")
-    click.echo(told("Baton", ours))
-    click.echo(told("RQ SimpleWorker", peers))
-    click.echo(f"\nBaton is {statistics.median(ours) / statistics.median(peers):.1f} x RQ SimpleWorker")
-    click.echo("20 random runs of each measurement have three rows of history, a result and a lifetime")
+@click.option("--only", default="", help="Workloads to run, comma-separated; all by default.")
+@click.option("--runs", default=0, help="Runs per measurement, instead of the workload's own number.")
+@click.option("--times", default=3, show_default=True, help="Measurements per figure.")
+def main(only: str, runs: int, times: int) -> None:
+    """Compare Baton with RQ's SimpleWorker, one worker process each: median (least-most)."""
+    wanted = [name for name in only.split(",") if name]
+    known = [workload.name for workload in WORKLOADS]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise click.BadParameter(f"no workload {', '.join(unknown)}; there are {', '.join(known)}", param_hint="--only")
+    click.echo(f"{'workload':<12}{'unit':<14}{'Baton':>26}{'RQ SimpleWorker':>26}{'better':>10}")
+    for workload in WORKLOADS:
+        if not wanted or workload.name in wanted:
+            click.echo(row(workload, runs or workload.runs, times))
+    click.echo(
+        "Drained by Baton with default settings: 20 random runs have three rows of history, a result, a lifetime."
+    )
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def printed(text: str) -> dict[str, tuple[int, ...]]:
 def history_of_the_lookup(baton: Orchestrator, client: "redis.Redis") -> list[State]:
     (run_id,) = [
         run_id
-        for run_id in client.zrange(keys.FINISHED + "default", 0, -1)
-        if client.hget(keys.job(run_id), "task") == "census.flaky_lookup"
+        for run_id in client.zrange(keys.FINISHED + "census", 0, -1)
+        if client.hget(keys.job(run_id), "task") == "orchestrator.census.flaky_lookup"
     ]
     return baton.history(run_id)
 
@@ -62,15 +62,22 @@ def history_of_the_lookup(baton: Orchestrator, client: "redis.Redis") -> list[St
 def test_the_example_counts_what_there_is_to_count(
     fleet: Fleets, baton: Orchestrator, client: "redis.Redis", server: RedisServer
 ) -> None:
-    fleet(module="census", cwd=EXAMPLES, concurrency=2)
+    fleet("-q", "census", module="orchestrator.census", cwd=EXAMPLES, concurrency=2)
     expected = counted_here()
     told = command(sys.executable, "census.py", url=server.url, cwd=EXAMPLES, seconds=90)
     assert told.returncode == 0, told.stderr
     assert printed(told.stdout) == expected
 
-    failed = client.zrange(keys.FAILED + "default", 0, -1)
+    failed = client.zrange(keys.FAILED + "census", 0, -1)
     (end,) = [baton.history(run_id)[-1] for run_id in failed]
     assert (end.type, "SyntaxError" in end.message) == (StateType.FAILED, True)
     assert f"not parsed: {Path(sys.executable).resolve().name}: SyntaxError(" in told.stdout
     names = [(state.name, state.state_details.attempt) for state in history_of_the_lookup(baton, client)]
-    assert names == [("Pending", None), ("Running", 1), ("Retrying", 2), ("Completed", 2)]
+    assert names == [
+        ("Pending", None),
+        ("Running", 1),
+        ("AwaitingRetry", 1),
+        ("Pending", 1),
+        ("Retrying", 2),
+        ("Completed", 2),
+    ]

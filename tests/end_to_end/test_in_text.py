@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(REDIS_CLI is None, reason="no redis-cli on PATH"
 
 def typed(server: RedisServer, *words: str) -> list[str]:
     """What redis-cli prints, by lines."""
-    done = subprocess.run(  # noqa: S603 - the test's own command
+    done = subprocess.run(
         [str(REDIS_CLI), "-p", str(server.port), *words], capture_output=True, text=True, timeout=10, check=True
     )
     return done.stdout.splitlines()
@@ -32,7 +32,7 @@ def typed(server: RedisServer, *words: str) -> list[str]:
 def overheard(server: RedisServer, channel: str, path: Path) -> Iterator[Path]:
     """A file to which a redis-cli that is subscribed to this channel writes, from its confirmation on."""
     with path.open("w") as heard:
-        listener = subprocess.Popen([str(REDIS_CLI), "-p", str(server.port), "SUBSCRIBE", channel], stdout=heard)  # noqa: S603
+        listener = subprocess.Popen([str(REDIS_CLI), "-p", str(server.port), "SUBSCRIBE", channel], stdout=heard)
     try:
         eventually(lambda: channel in path.read_text())
         yield path

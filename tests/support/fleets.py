@@ -43,7 +43,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program of this environment's bin folder, or any other by its path, to its end."""
     program = BIN / words[0] if (BIN / words[0]).exists() else words[0]
-    return subprocess.run(  # noqa: S603 - the test's own command
+    return subprocess.run(
         [program, *words[1:]],
         cwd=cwd,
         env=environment(url, **settings),
@@ -73,7 +73,7 @@ class Fleet:
         bodies = folder / "bodies"
         bodies.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - the test's own fleet
+            self.process = subprocess.Popen(
                 [BIN / "baton", "worker", "-m", module, "--concurrency", str(concurrency), *options],
                 cwd=cwd,
                 env={**environment(url, **settings), "BODY_LOG": str(bodies)},

@@ -49,7 +49,7 @@ class RedisServer:
         """Start on the same port; False if the server ended at once (the port was taken meanwhile)."""
         options = [part for name, value in self.options.items() for part in (f"--{name}", value)]
         with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - the test's own server
+            self.process = subprocess.Popen(
                 [BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *options],
                 stdout=log,
                 stderr=log,

@@ -273,7 +273,7 @@ def test_a_digest_is_the_same_for_ever() -> None:
 def test_a_digest_does_not_depend_on_the_process() -> None:
     code = "from shared.codec import digest; print(digest({'s': {'a', 'b', 'c', ('d', 1)}, 'f': frozenset('xyz')}))"
     seeds = [
-        subprocess.run(  # noqa: S603 - our own interpreter and text
+        subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT, env={"PYTHONHASHSEED": seed}
         ).stdout
         for seed in ("1", "2")

@@ -1,0 +1,169 @@
+"""The workloads, each for Baton and for RQ: what is done and what is measured, per second or in milliseconds."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+from rq import Queue
+from rq.job import Job, JobStatus
+
+from orchestrator import Orchestrator
+from shared import keys
+from tests.bench.fleets import QUEUE, baton_worker, drained_by_baton, drained_by_rq, rq_worker
+from tests.bench.noop_tasks import noop, rq_noop
+from tests.support.server import RedisServer
+
+Measure = Callable[[RedisServer, int], float]
+task = noop.with_options(queue=QUEUE)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A row of the table. `runs` is how many runs a measurement takes by default."""
+
+    name: str
+    unit: str
+    runs: int
+    baton: Measure
+    rq: Measure
+
+    @property
+    def is_rate(self) -> bool:
+        """True if more is better."""
+        return self.unit == "per second"
+
+
+# --- drain ------------------------------------------------------------------------------------------------------------
+
+
+def drain_baton(server: RedisServer, runs: int) -> float:
+    with Orchestrator(server.url) as baton:
+        ids = [future.run_id for future in baton.submit_many((task, {}) for _ in range(runs))]
+    drained_by_baton(server)
+    with server.client() as client:
+        check_honesty(client, ids)
+        return runs / _seconds(client, ids)
+
+
+def drain_rq(server: RedisServer, runs: int) -> float:
+    with redis.Redis(port=server.port) as connection:
+        jobs = _queue(connection).enqueue_many([Queue.prepare_data(rq_noop) for _ in range(runs)])
+    drained_by_rq(server)
+    with server.client() as client:
+        return runs / _seconds(client, [job.id for job in jobs])
+
+
+def check_honesty(client: "redis.Redis[str]", run_ids: Sequence[str]) -> None:
+    """Nothing was switched off: twenty of the runs have their history, a result and a lifetime.
+
+    Raises:
+        AssertionError: one of them does not.
+    """
+    for run_id in random.sample(run_ids, min(20, len(run_ids))):
+        rows = client.llen(keys.run_part(run_id, "history"))
+        kept = client.exists(keys.run_part(run_id, "result"))
+        if (rows, kept, client.ttl(keys.job(run_id)) > 0) != (3, 1, True):
+            raise AssertionError(f"run {run_id}: {rows} rows of history, result {kept}, or no lifetime")
+
+
+def _seconds(client: "redis.Redis[str]", ids: Sequence[str]) -> float:
+    """From the first start to the last end. Both frameworks keep these times in the same fields."""
+    with client.pipeline(transaction=False) as pipe:
+        for run_id in ids:
+            pipe.hmget(keys.job(run_id), "started_at", "ended_at")
+        times: list[Any] = pipe.execute()
+    starts = [datetime.fromisoformat(start) for start, _ in times]
+    ends = [datetime.fromisoformat(end) for _, end in times]
+    return (max(ends) - min(starts)).total_seconds()
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+def submit_baton(server: RedisServer, runs: int) -> float:
+    with Orchestrator(server.url):
+        task.submit()
+        return runs / _took(lambda: [task.submit() for _ in range(runs)])
+
+
+def submit_rq(server: RedisServer, runs: int) -> float:
+    with redis.Redis(port=server.port) as connection:
+        queue = _queue(connection)
+        return runs / _took(lambda: [queue.enqueue(rq_noop) for _ in range(runs)])
+
+
+def bulk_baton(server: RedisServer, runs: int) -> float:
+    with Orchestrator(server.url) as baton:
+        task.submit()
+        return runs / _took(lambda: baton.submit_many((task, {}) for _ in range(runs)))
+
+
+def bulk_rq(server: RedisServer, runs: int) -> float:
+    with redis.Redis(port=server.port) as connection:
+        queue = _queue(connection)
+        return runs / _took(lambda: queue.enqueue_many([Queue.prepare_data(rq_noop) for _ in range(runs)]))
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def round_trip_baton(server: RedisServer, runs: int) -> float:
+    with baton_worker(server), Orchestrator(server.url):
+        task.submit().result(10)
+        return statistics.median(_took(lambda: task.submit().result(10)) for _ in range(runs)) * 1000
+
+
+def round_trip_rq(server: RedisServer, runs: int) -> float:
+    with rq_worker(server), redis.Redis(port=server.port) as connection:
+        queue = _queue(connection)
+        return statistics.median(_took(lambda: _await(queue.enqueue(rq_noop))) for _ in range(runs)) * 1000
+
+
+def fan_out_baton(server: RedisServer, runs: int) -> float:
+    def gather() -> None:
+        for future in baton.submit_many((task, {}) for _ in range(runs)):
+            future.result(60)
+
+    with baton_worker(server), Orchestrator(server.url) as baton:
+        task.submit().result(10)
+        return _took(gather) * 1000
+
+
+def fan_out_rq(server: RedisServer, runs: int) -> float:
+    def gather() -> None:
+        for job in queue.enqueue_many([Queue.prepare_data(rq_noop) for _ in range(runs)]):
+            _await(job)
+
+    with rq_worker(server), redis.Redis(port=server.port) as connection:
+        queue = _queue(connection)
+        return _took(gather) * 1000
+
+
+def _await(job: Job) -> None:
+    """RQ tells nobody of an end, so its users ask, here without a pause."""
+    while job.get_status() is not JobStatus.FINISHED:
+        pass
+
+
+def _queue(connection: "redis.Redis[bytes]") -> Queue:
+    return Queue(QUEUE, connection=connection)
+
+
+def _took(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+WORKLOADS = (
+    Workload("drain", "per second", 5000, drain_baton, drain_rq),
+    Workload("submit", "per second", 2000, submit_baton, submit_rq),
+    Workload("bulk", "per second", 5000, bulk_baton, bulk_rq),
+    Workload("round-trip", "ms, median", 300, round_trip_baton, round_trip_rq),
+    Workload("fan-out", "ms", 1000, fan_out_baton, fan_out_rq),
+)
