@@ -242,3 +242,13 @@ LUA = {
     "TAG": TAG,
     "QUARANTINE": QUARANTINE,
 }
+
+
+def table() -> list[str]:
+    """The key table as Markdown: `python -m shared.keys`."""
+    rows = [f"| `{key.pattern}` | {key.type} | {key.lifetime} | {key.what} |" for key in TABLE]
+    return ["| key | type | lifetime | what |", "|---|---|---|---|", *rows]
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))  # noqa: T201 - printing is what it is called for

@@ -1,0 +1,20 @@
+"""The table of moves as a Mermaid diagram: `python -m shared.diagram`. Draws, decides nothing."""
+
+from collections.abc import Iterator
+
+from shared.rules import ALLOWED
+from shared.state_types import TERMINAL_STATES
+
+
+def lines() -> Iterator[str]:
+    """The lines of the diagram, in the order of the table."""
+    yield "stateDiagram-v2"
+    for source, targets in ALLOWED.items():
+        for target in sorted(targets):
+            yield f"    {source.value if source else '[*]'} --> {target.value}"
+    for state in sorted(TERMINAL_STATES):
+        yield f"    {state.value} --> [*]"
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))  # noqa: T201 - printing is what it is called for
