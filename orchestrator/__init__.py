@@ -1,8 +1,28 @@
 """The producing side and the public API: tasks, futures, the Orchestrator."""
 
 from orchestrator.client import Orchestrator
-from orchestrator.futures import RunFuture
+from orchestrator.future_list import RunFutureList
+from orchestrator.futures import RunFuture, call_repr
+from orchestrator.gathering import as_completed, wait
+from orchestrator.resolve import resolve_futures_to_data, resolve_futures_to_states
 from orchestrator.tasks import Task, task
+from shared.annotations import allow_failure, opaque, quote, unmapped
 from worker.context import get_run_context
 
-__all__ = ["Orchestrator", "RunFuture", "Task", "get_run_context", "task"]
+__all__ = [
+    "Orchestrator",
+    "RunFuture",
+    "RunFutureList",
+    "Task",
+    "allow_failure",
+    "as_completed",
+    "call_repr",
+    "get_run_context",
+    "opaque",
+    "quote",
+    "resolve_futures_to_data",
+    "resolve_futures_to_states",
+    "task",
+    "unmapped",
+    "wait",
+]

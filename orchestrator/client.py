@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from orchestrator.calls import SubmitOptions, fields_of, new_run
 from orchestrator.embedded import Embedded, InMemory, open_embedded
+from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
 from orchestrator.watch import Watch
 from shared.commands import ACCEPTED, NewRun
@@ -84,7 +85,7 @@ class Orchestrator:
         options = SubmitOptions(**check_submit_options({"delay": delay, "at_front": at_front}))
         return self._submit([self._run_of(task, parameters or {}, queue, options)])[0]
 
-    def submit_many(self, calls: Iterable[Call], *, queue: str | None = None) -> list[RunFuture[Any]]:
+    def submit_many(self, calls: Iterable[Call], *, queue: str | None = None) -> RunFutureList[Any]:
         """Submit many runs, 500 a round trip: pairs of a task (or key) and its arguments by name.
 
         All calls are checked before the first is sent.
@@ -132,7 +133,7 @@ class Orchestrator:
         bound = spec.binding.bind(args, kwargs)
         return new_run(spec.key, name, bound, self.settings, options=options, fields=fields_of(spec))
 
-    def _submit(self, runs: Sequence[NewRun]) -> list[RunFuture[Any]]:
+    def _submit(self, runs: Sequence[NewRun]) -> RunFutureList[Any]:
         if self._closed:
             raise Closed
         try:
@@ -147,7 +148,7 @@ class Orchestrator:
         for run, tag in zip(runs, tags, strict=True):
             if tag not in ACCEPTED:
                 raise SubmitError(f"run {run.id} of {run.task} was not accepted: {tag}")
-        return [RunFuture(run.id, self._ledger, self._watch, _name(run)) for run in runs]
+        return RunFutureList(RunFuture(run.id, self._ledger, self._watch, _name(run)) for run in runs)
 
 
 def _embedded(url: str | None, settings: Settings | None) -> Embedded | None:

@@ -25,7 +25,7 @@ class End:
     """What becomes of one watched run: its final record, or why there will be none. Told once, by calling `tell`."""
 
     run_id: str
-    tell: Callable[[], object]
+    tell: "Callable[[End], object]"
     run: TaskRun | None = None
     error: BatonError | None = None
 
@@ -56,24 +56,37 @@ class Watch:
         Raises:
             Closed: no more.
         """
-        end = End(run_id, tell)
+        return self.enter_many([run_id], lambda _end: tell())[0]
+
+    def enter_many(self, run_ids: Sequence[str], tell: Callable[[End], object]) -> list[End]:
+        """Begin to wait for several runs; `tell` is given the end of each, as it comes.
+
+        Raises:
+            Closed: no more.
+        """
+        ends = [End(run_id, tell) for run_id in run_ids]
         with self._lock:
             if self._closed:
                 raise Closed
             if self._subscriber is None:
                 self._subscriber = Subscriber(self._exchange, self._look, self._settings)
-            self._waiters.setdefault(run_id, []).append(end)
-            self._subscriber.add([run_id])
-        return end
+            for end in ends:
+                self._waiters.setdefault(end.run_id, []).append(end)
+            self._subscriber.add(run_ids)
+        return ends
 
-    def leave(self, end: End) -> None:
+    def leave(self, ends: Sequence[End]) -> None:
         """Wait no more. A run that nobody waits for is not heard any longer."""
         with self._lock:
-            waiters = self._waiters.get(end.run_id, [])
-            if end in waiters:
-                waiters.remove(end)
-            if not waiters and self._waiters.pop(end.run_id, None) is not None and self._subscriber is not None:
-                self._subscriber.drop([end.run_id])
+            given_up = []
+            for end in ends:
+                waiters = self._waiters.get(end.run_id, [])
+                if end in waiters:
+                    waiters.remove(end)
+                if not waiters and self._waiters.pop(end.run_id, None) is not None:
+                    given_up.append(end.run_id)
+            if given_up and self._subscriber is not None:
+                self._subscriber.drop(given_up)
 
     def close(self) -> None:
         """Tell everybody who waits that this Orchestrator is closed."""
@@ -117,7 +130,7 @@ class Watch:
     def _tell(end: End, run: TaskRun | None, error: BatonError | None) -> None:
         end.run, end.error = run, error
         try:
-            end.tell()
+            end.tell(end)
         except Exception:
             # Such as the event loop of one that waited being closed; those after it must hear of theirs all the same.
             log.exception("run %s: somebody who waits for its end could not be told", end.run_id)

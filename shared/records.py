@@ -10,11 +10,11 @@ from typing import Any
 
 from shared import codec, keys
 from shared.clock import parse_iso
-from shared.codec_types import register_type
+from shared.codec_types import refuse_type, register_type
 from shared.errors import BadEnvelope
 from shared.exceptions_as_data import ExceptionData
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
-from shared.runs import FlowRun, TaskRun
+from shared.runs import BaseRunFuture, FlowRun, TaskRun
 from shared.state_types import TERMINAL_STATES, StateType
 from shared.states import State, StateDetails
 from shared.transport import Command
@@ -23,6 +23,7 @@ ANSWERS = 4
 """Answers per run, to the commands of `reading`."""
 
 register_type(ExceptionData, name="baton.exception")
+refuse_type(BaseRunFuture, "a future cannot be sent: pass its result, or its run_id")
 
 
 class Torn(Exception):

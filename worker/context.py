@@ -42,6 +42,12 @@ def get_run_context() -> RunContext:
         raise MissingContextError from None
 
 
+def current_run_id() -> str | None:
+    """The id of the run that this code runs in, or None."""
+    context = _current.get(None)
+    return context.run_id if context is not None else None
+
+
 @contextmanager
 def run_context(context: RunContext) -> Iterator[None]:
     """Make this the run of the code in the block."""

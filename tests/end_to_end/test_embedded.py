@@ -94,7 +94,7 @@ def test_in_memory_a_time_limit_is_told_when_the_body_ends(memory: Orchestrator,
     flag = tmp_path / "going-on"
     flag.touch()
     future = over_time.submit(str(flag))
-    eventually(memory.get_run(future.run_id).state.is_running)
+    eventually(lambda: memory.get_run(future.run_id).state.name == "Running")
     assert future.wait(0.1) is None
     flag.unlink()
     state = future.wait(10)

@@ -1,0 +1,98 @@
+"""Lists of futures, as `submit_many` returns them: waited for, read and gathered as one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from typing import Any, Literal, TypeVar, overload
+
+from orchestrator.futures import RunFuture
+from orchestrator.gathering import DoneAndNotDoneFutures, as_completed, wait, wait_async
+from shared.errors import BatonError, RunGone, WaitTimeout
+from shared.states import State
+
+R = TypeVar("R")
+
+
+class RunFutureList(list[RunFuture[R]]):
+    """Futures in the order of their submits; otherwise a plain list."""
+
+    @overload
+    def result(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> list[R]: ...
+    @overload
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R | BaseException]: ...
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """The results in the order of the list. The first failure in time is raised at once, while others still run.
+
+        Raises:
+            WaitTimeout: some have not ended within `timeout` seconds; one limit for all.
+            RunGone, MissingResult: as `RunFuture.result`.
+        """
+        results: dict[RunFuture[R], Any] = {}
+        for future in _each(self, timeout):
+            results[future] = future.result(None, raise_on_failure)
+        return [results[future] for future in self]
+
+    @overload
+    async def aresult(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> list[R]: ...
+    @overload
+    async def aresult(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R | BaseException]: ...
+    async def aresult(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
+        """The same as `result`, without blocking the event loop."""
+        results: dict[RunFuture[R], Any] = {}
+        async for future in _aeach(self, timeout):
+            results[future] = await future.aresult(None, raise_on_failure)
+        return [results[future] for future in self]
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        return self.aresult().__await__()
+
+    def wait(self, timeout: float | None = None) -> DoneAndNotDoneFutures:
+        """As `orchestrator.wait` of all of them."""
+        return wait(self, timeout)
+
+    async def wait_async(self, timeout: float | None = None) -> DoneAndNotDoneFutures:
+        """The same as `wait`, without blocking the event loop."""
+        return await wait_async(self, timeout)
+
+    def get_states(self) -> list[State[R]]:
+        """The present states in the order of the list, all read in one batch.
+
+        Raises:
+            RunGone: one of the runs is not there, or no longer.
+        """
+        _read_open(self)
+        return [future.get_state() if future.is_known() else future.task_run.state for future in self]
+
+    async def aget_states(self) -> list[State[R]]:
+        """The same as `get_states`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_states)
+
+
+def _each(futures: Iterable[RunFuture[R]], timeout: float | None) -> Iterator[RunFuture[R]]:
+    try:
+        yield from as_completed(futures, timeout)
+    except WaitTimeout:
+        raise _too_late(timeout) from None
+
+
+async def _aeach(futures: Iterable[RunFuture[R]], timeout: float | None) -> AsyncIterator[RunFuture[R]]:
+    try:
+        async for future in as_completed(futures, timeout):
+            yield future
+    except WaitTimeout:
+        raise _too_late(timeout) from None
+
+
+def _too_late(timeout: float | None) -> WaitTimeout:
+    return WaitTimeout(f"Timed out waiting for all futures to complete within {timeout} seconds")
+
+
+def _read_open(futures: Iterable[RunFuture[Any]]) -> None:
+    open_ones = {future.run_id: future for future in futures if not future.is_known()}
+    by_ledger: dict[Any, list[str]] = {}
+    for future in open_ones.values():
+        by_ledger.setdefault(future.watch_with()[1], []).append(future.run_id)
+    for ledger, run_ids in by_ledger.items():
+        for run_id, run in ledger.get_many(run_ids).items():
+            open_ones[run_id].learn(run)
+            if isinstance(run, BatonError) and not isinstance(run, RunGone):
+                raise run

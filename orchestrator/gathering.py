@@ -1,0 +1,182 @@
+"""Waiting for many runs at once: `as_completed`, `wait`, and the core that both share with lists of futures.
+
+Written once: the core collects ends as they come, and is woken by whatever its user waits with, a threading or an
+asyncio event.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from orchestrator.futures import RunFuture, check_timeout
+from orchestrator.watch import End, Watch
+from shared.clock import monotonic
+from shared.errors import Closed, WaitTimeout
+
+R = TypeVar("R")
+
+
+class Gathering(Generic[R]):
+    """The ends of some futures, in the order in which they come; those known already come first.
+
+    A run that is gone counts as ended. `wake` is called in any thread when there is something to take.
+    """
+
+    def __init__(self, futures: Iterable[RunFuture[R]], wake: Callable[[], object]) -> None:
+        unique = list(dict.fromkeys(futures))
+        self.total = len(unique)
+        self._wake = wake
+        self._ended: deque[RunFuture[R]] = deque(future for future in unique if future.is_known())
+        self._open = {future.run_id: future for future in unique if not future.is_known()}
+        self.left = len(unique)
+        self._closed: Closed | None = None
+        self._entered: list[tuple[Watch, list[End]]] = []
+
+    def begin(self) -> None:
+        """Watch all that are open, at once."""
+        by_watch: dict[Watch, list[str]] = {}
+        for future in self._open.values():
+            by_watch.setdefault(future.watch_with()[0], []).append(future.run_id)
+        for watch, run_ids in by_watch.items():
+            self._entered.append((watch, watch.enter_many(run_ids, self._tell)))
+
+    def end(self) -> None:
+        """Watch none of them any more."""
+        for watch, ends in self._entered:
+            watch.leave(ends)
+        self._entered = []
+
+    def take(self) -> RunFuture[R] | None:
+        """One that has ended and was not taken yet, or None.
+
+        Raises:
+            Closed: the Orchestrator of one of them was closed meanwhile.
+        """
+        if self._closed is not None:
+            raise self._closed
+        try:
+            future = self._ended.popleft()
+        except IndexError:
+            return None
+        self.left -= 1
+        return future
+
+    def look(self) -> None:
+        """Read once all that are open, in one batch, instead of watching them."""
+        by_ledger: dict[Any, list[str]] = {}
+        for future in self._open.values():
+            by_ledger.setdefault(future.watch_with()[1], []).append(future.run_id)
+        for ledger, run_ids in by_ledger.items():
+            for run_id, run in ledger.get_many(run_ids).items():
+                future = self._open[run_id]
+                future.learn(run)
+                if future.is_known():
+                    self._ended.append(future)
+
+    def _tell(self, end: End) -> None:
+        if isinstance(end.error, Closed):
+            self._closed = end.error
+        else:
+            future = self._open[end.run_id]
+            future.learn(end.run if end.run is not None else end.error)
+            self._ended.append(future)
+        self._wake()
+
+
+class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in the standard library
+    """The futures, each as it ends, for `for` and `async for`. Duplicates are dropped; what is gone counts as ended.
+
+    The time counts from the call; 0 still gives what has ended.
+
+    Raises:
+        InvalidValue: a negative time, or NaN.
+        WaitTimeout: while it is read: the time is over, and some have not ended.
+    """
+
+    def __init__(self, futures: Iterable[RunFuture[R]], timeout: float | None = None) -> None:
+        check_timeout(timeout)
+        self._futures = list(futures)
+        self._looks = timeout == 0
+        self._until = None if timeout is None else monotonic() + timeout
+
+    def __iter__(self) -> Iterator[RunFuture[R]]:
+        woken = threading.Event()
+        gathering = Gathering(self._futures, woken.set)
+        try:
+            self._begin(gathering)
+            while gathering.left:
+                woken.clear()
+                if (future := gathering.take()) is not None:
+                    yield future
+                elif self._looks or not woken.wait(self._seconds()):
+                    raise self._too_late(gathering)
+        finally:
+            gathering.end()
+
+    async def __aiter__(self) -> AsyncIterator[RunFuture[R]]:
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        gathering = Gathering(self._futures, lambda: loop.call_soon_threadsafe(woken.set))
+        try:
+            await asyncio.to_thread(self._begin, gathering)
+            while gathering.left:
+                woken.clear()
+                if (future := gathering.take()) is not None:
+                    yield future
+                    continue
+                try:
+                    async with asyncio.timeout(0 if self._looks else self._seconds()):
+                        await woken.wait()
+                except TimeoutError:
+                    raise self._too_late(gathering) from None
+        finally:
+            gathering.end()
+
+    def _begin(self, gathering: Gathering[R]) -> None:
+        if self._looks:
+            gathering.look()
+        else:
+            gathering.begin()
+
+    def _seconds(self) -> float | None:
+        return None if self._until is None else max(0.0, self._until - monotonic())
+
+    @staticmethod
+    def _too_late(gathering: Gathering[R]) -> WaitTimeout:
+        return WaitTimeout(f"{gathering.left} (of {gathering.total}) futures unfinished")
+
+
+class DoneAndNotDoneFutures(NamedTuple):
+    """The futures that have ended, and the others."""
+
+    done: set[RunFuture[Any]]
+    not_done: set[RunFuture[Any]]
+
+
+def wait(futures: Iterable[RunFuture[Any]], timeout: float | None = None) -> DoneAndNotDoneFutures:
+    """Wait until all have ended or the time, in seconds, is over. Never raises because time is over.
+
+    Raises:
+        InvalidValue: a negative time, or NaN.
+    """
+    given = set(futures)
+    done: set[RunFuture[Any]] = set()
+    try:
+        for future in as_completed(given, timeout):
+            done.add(future)
+    except WaitTimeout:
+        pass
+    return DoneAndNotDoneFutures(done, given - done)
+
+
+async def wait_async(futures: Iterable[RunFuture[Any]], timeout: float | None = None) -> DoneAndNotDoneFutures:
+    """The same as `wait`, without blocking the event loop."""
+    given = set(futures)
+    done: set[RunFuture[Any]] = set()
+    try:
+        async for future in as_completed(given, timeout):
+            done.add(future)
+    except WaitTimeout:
+        pass
+    return DoneAndNotDoneFutures(done, given - done)
