@@ -7,11 +7,13 @@ from shared.state_types import TERMINAL_STATES
 
 
 def lines() -> Iterator[str]:
-    """The lines of the diagram, in the order of the table."""
+    """The lines of the diagram, in the order of the table; what only one kind of runs can do says which."""
+    tasks, flows = ALLOWED["task"], ALLOWED["flow"]
     yield "stateDiagram-v2"
-    for source, targets in ALLOWED.items():
-        for target in sorted(targets):
-            yield f"    {source.value if source else '[*]'} --> {target.value}"
+    for source in tasks:
+        for target in sorted(tasks[source] | flows[source]):
+            kind = "" if target in tasks[source] & flows[source] else "tasks" if target in tasks[source] else "flows"
+            yield f"    {source.value if source else '[*]'} --> {target.value}{kind and f': {kind}'}"
     for state in sorted(TERMINAL_STATES):
         yield f"    {state.value} --> [*]"
 

@@ -97,7 +97,7 @@ def _state(run_id: str, fields: dict[str, str], row: dict[str, Any], data: Any) 
         due = parse_iso(row["due"]) if "due" in row else None
         details = StateDetails.trusted(
             **{"flow_run_id" if fields.get("kind") == "flow" else "task_run_id": run_id},
-            scheduled_time=due if kind is StateType.SCHEDULED else None,
+            scheduled_time=due if kind in (StateType.SCHEDULED, StateType.PENDING) else None,
             pause_timeout=due if kind is StateType.PAUSED else None,
             seq=row["seq"],
             attempt=row.get("attempt"),

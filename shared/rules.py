@@ -4,165 +4,168 @@
 # The scripts move runs without Python too; the moves that they make are held equal to these by the contract tests.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol, TypeAlias
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from shared.state_types import TERMINAL_STATES, StateType
-from shared.states import AwaitingRetry, Cancelled, Retrying, State
-
-Proposer: TypeAlias = Literal["attempt", "client", "housekeeping", "supervisor"]
-
-_COLUMNS: Final = (
-    StateType.SCHEDULED,
-    StateType.PENDING,
-    StateType.RUNNING,
-    StateType.COMPLETED,
-    StateType.FAILED,
-    StateType.CANCELLED,
-    StateType.CRASHED,
-    StateType.PAUSED,
-    StateType.CANCELLING,
+from shared import rules_common, rules_flows, rules_tasks
+from shared.rules_facts import (
+    KINDS,
+    Ask,
+    Facts,
+    Kind,
+    LastEnd,
+    Limit,
+    OnCrash,
+    Proposer,
+    Rule,
+    RunLike,
+    Upstream,
+    Verdict,
+    moves,
 )
+from shared.state_types import TERMINAL_STATES, StateType
+from shared.states import State
+
+__all__ = [
+    "ALLOWED",
+    "RULES",
+    "Facts",
+    "Index",
+    "Kind",
+    "LastEnd",
+    "Limit",
+    "OnCrash",
+    "Proposer",
+    "Rule",
+    "RunLike",
+    "Upstream",
+    "Verdict",
+    "decide",
+    "indexed",
+]
+
+log = logging.getLogger("baton.rules")
+
+# In the order in which StateType lists them; so are the columns of the table below.
+SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED, PAUSED, CANCELLING = StateType
+
+Table: TypeAlias = Mapping[StateType | None, frozenset[StateType]]
 
 
-def _moves(table: str) -> Mapping[StateType | None, frozenset[StateType]]:
-    """From each state (None: not yet a run) the states that a run may be in next, marked `x` in the table."""
-    moves: dict[StateType | None, frozenset[StateType]] = {}
-    for line in table.strip().splitlines():
-        name, *marks = line.split()
-        source = None if name == "(none)" else StateType(name)
-        moves[source] = frozenset(target for target, mark in zip(_COLUMNS, marks, strict=True) if mark == "x")
-    return moves
+def _table(text: str, marks: str) -> Table:
+    """From each state (None: not yet a run) the moves with one of these marks."""
+    rows = (line.split() for line in text.strip().splitlines())
+    return {
+        None if name == "(none)" else StateType(name): frozenset(
+            target for target, mark in zip(StateType, given, strict=True) if mark in marks
+        )
+        for name, *given in rows
+    }
 
 
-ALLOWED: Final = _moves(
-    """
+_MOVES: Final = """
     (none)      x  x  .  .  .  .  .  .  .
-    SCHEDULED   x  x  x  x  x  x  x  x  .
-    PENDING     x  .  x  x  x  x  x  x  .
+    SCHEDULED   x  x  x  x  x  x  x  t  .
+    PENDING     x  .  x  x  x  x  x  t  .
     RUNNING     x  x  x  x  x  x  x  x  x
-    PAUSED      x  x  x  x  x  x  x  .  x
+    PAUSED      x  x  x  x  x  x  x  .  f
     CANCELLING  .  .  .  .  .  x  .  .  .
     COMPLETED   .  .  .  .  .  .  .  .  .
     FAILED      .  .  .  .  .  .  .  .  .
     CRASHED     .  .  .  .  .  .  .  .  .
     CANCELLED   .  .  .  .  .  .  .  .  .
-    """
+"""
+ALLOWED: Final[Mapping[Kind, Table]] = {"task": _table(_MOVES, "xt"), "flow": _table(_MOVES, "xf")}
+"""Of each kind of runs, the states that may follow each one. Marks in the table: x for both kinds, t tasks, f flows."""
+
+_WAITING: Final = (SCHEDULED, PENDING)
+RULES: Final = (
+    Rule(rules_common.repeated, moves((None, *StateType), *StateType)),
+    Rule(rules_common.terminal_is_final, moves(TERMINAL_STATES, *StateType)),
+    Rule(rules_common.cancelling_ends_cancelled, moves({CANCELLING}, *StateType) - {(CANCELLING, CANCELLED)}),
+    Rule(rules_common.cancel_what_waits, moves({SCHEDULED, PENDING, PAUSED}, CANCELLING)),
+    Rule(rules_common.born_waiting, moves({None}, *StateType) - moves({None}, *_WAITING)),
+    Rule(rules_common.already_there, frozenset({(PENDING, PENDING), (PAUSED, PAUSED), (RUNNING, RUNNING)})),
+    Rule(rules_common.back_to_the_queue, moves({RUNNING}, PENDING)),
+    Rule(rules_common.back_to_the_queue, moves({PAUSED}, PENDING), kinds=("flow",)),
+    Rule(rules_common.completed_by_attempt, moves({SCHEDULED, PENDING, PAUSED}, COMPLETED)),
+    Rule(rules_common.late_once, moves((None, *StateType), SCHEDULED)),
+    Rule(rules_common.copy_due_time, moves({SCHEDULED}, PENDING)),
+    Rule(rules_common.wait_for_due_time, moves(_WAITING, RUNNING)),
+    Rule(rules_tasks.flow_is_alive, moves(StateType, RUNNING), kinds=("task",)),
+    Rule(rules_tasks.upstreams_done, moves(_WAITING, RUNNING), kinds=("task",)),
+    Rule(rules_tasks.cached_result, moves(StateType, RUNNING), kinds=("task",)),
+    Rule(rules_flows.pausing, moves(StateType, PAUSED), kinds=("flow",)),
+    Rule(rules_flows.resuming, moves({PAUSED}, SCHEDULED, RUNNING), kinds=("flow",)),
+    Rule(rules_common.limits, moves(StateType, RUNNING)),
+    Rule(rules_common.crash_budget, moves({RUNNING, PAUSED}, CRASHED)),
+    Rule(rules_common.retry_failed, moves({RUNNING}, FAILED)),
+    Rule(rules_common.name_starts, moves(StateType, RUNNING)),
 )
-"""Columns: SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING."""
+"""What changes or refuses moves, in the order in which it is asked."""
 
 
-class RunLike(Protocol):
-    """What the rules need to know of a run. `retries` are those it may have, `state` is None before its first."""
+class Asked(NamedTuple):
+    """What one move meets: the rules about it, in their order, and whether the table has it."""
 
-    state: State[Any] | None
-    run_count: int
-    crashes: int
-    retries: int
+    rules: tuple[Ask, ...]
+    is_allowed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was found out before asking.
+Index: TypeAlias = Mapping[tuple[Kind, StateType | None, StateType], Asked]
 
-    `retriable`: what the task's condition said, None if it was not asked. `delay`: seconds before a retry, with its
-    jitter already drawn. `given_back`: the proposer ends the attempt without an outcome.
+
+def indexed(rules: Sequence[Rule]) -> Index:
+    """The rules by the moves that they are about, so that only those are asked."""
+    return {
+        (kind, source, target): Asked(
+            tuple(rule.ask for rule in rules if kind in rule.kinds and (source, target) in rule.moves),
+            target in ALLOWED[kind][source],
+        )
+        for kind in KINDS
+        for source in (None, *StateType)
+        for target in StateType
+    }
+
+
+_INDEX: Final = indexed(RULES)
+
+
+def decide(run: RunLike, proposed: State[Any], facts: Facts, at: datetime, index: Index = _INDEX) -> Verdict:
+    """What becomes of a proposal at this time of `shared.clock`. Total: every proposal has a verdict, always the same.
+
+    A rule says nothing, or gives a verdict. What it accepts it may rename or complete: the rules after it see that. Any
+    other verdict ends the matter, and the state in it is judged no more.
+
+    Raises:
+        Exception: whatever a rule raises, which is a defect; so is a verdict with a state that the run cannot be in.
     """
-
-    proposer: Proposer
-    retriable: bool | None = None
-    delay: float = 0.0
-    given_back: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """ACCEPT: `state` is stored. REJECT: `state` is stored instead, or nothing if it is None. ABORT: refused."""
-
-    kind: Literal["ACCEPT", "REJECT", "ABORT"]
-    state: State[Any] | None = None
-    reason: str = ""
-
-
-def decide(run: RunLike, proposed: State[Any], facts: Facts, at: datetime) -> Verdict:
-    """What becomes of a proposal. Total: every proposal has a verdict, and the same one each time."""
-    for rule in RULES:
-        verdict = rule(run, proposed, facts, at)
-        if verdict is not None:
-            return verdict
     source = run.state.type if run.state is not None else None
-    if proposed.type not in ALLOWED[source]:
+    asked = index[run.kind, source, proposed.type]
+    reason = ""
+    for rule in asked.rules:
+        try:
+            verdict = rule(run, proposed, facts, at)
+            if verdict is None:
+                continue
+            _check(verdict, proposed, ALLOWED[run.kind][source])
+        except Exception as exc:
+            log.exception("Aborting orchestration due to error in %s: %s", rule.__name__, exc)  # noqa: TRY401 - a fixed text
+            raise
+        if verdict.kind != "ACCEPT" or verdict.state is None:
+            return verdict
+        proposed, reason = verdict.state, verdict.reason
+    if not asked.is_allowed:
         return Verdict("ABORT", reason=f"A run cannot go from {source or 'nothing'} to {proposed.type}.")
-    return Verdict("ACCEPT", proposed)
+    return Verdict("ACCEPT", proposed, reason)
 
 
-# --- the rules, in their order ----------------------------------------------------------------------------------------
-
-
-def terminal_is_final(run: RunLike, _proposed: State[Any], _facts: Facts, _at: datetime) -> Verdict | None:
-    """A terminal state absorbs everything."""
-    if run.state is None or run.state.type not in TERMINAL_STATES:
-        return None
-    return Verdict("ABORT", reason=f"Run is already in terminal state {run.state.type}.")
-
-
-def cancelling_ends_cancelled(run: RunLike, proposed: State[Any], _facts: Facts, _at: datetime) -> Verdict | None:
-    """A cancelling run becomes CANCELLED, whatever its body still returned or raised."""
-    if run.state is None or not run.state.is_cancelling() or proposed.is_cancelled():
-        return None
-    if proposed.is_running() or proposed.is_cancelling():
-        reason = "Cannot transition runs that are cancelling to a state other than Cancelled."
-        return Verdict("REJECT", reason=reason)
-    reason = f"Cancelled while running; its outcome {proposed.name} was not recorded."
-    return Verdict("REJECT", Cancelled(message=reason), reason)
-
-
-def born_waiting(run: RunLike, proposed: State[Any], _facts: Facts, _at: datetime) -> Verdict | None:
-    """A run begins by waiting."""
-    if run.state is not None or proposed.is_scheduled() or proposed.is_pending():
-        return None
-    return Verdict("ABORT", reason=f"A run begins as SCHEDULED or PENDING, not {proposed.type}.")
-
-
-def already_there(run: RunLike, proposed: State[Any], facts: Facts, _at: datetime) -> Verdict | None:
-    """A second PENDING, PAUSED or RUNNING changes nothing; only an attempt begins its run's next attempt in place."""
-    if run.state is None or run.state.type is not proposed.type:
-        return None
-    if not (proposed.is_pending() or proposed.is_paused() or (proposed.is_running() and facts.proposer != "attempt")):
-        return None
-    return Verdict("REJECT", reason=f"The run is already {proposed.type}.")
-
-
-def back_to_the_queue(run: RunLike, proposed: State[Any], facts: Facts, _at: datetime) -> Verdict | None:
-    """Only what ends the attempt without an outcome puts a started run back."""
-    if run.state is None or not (run.state.is_running() and proposed.is_pending()):
-        return None
-    if facts.given_back or facts.proposer == "housekeeping":
-        return None
-    reason = "A started run returns to its queue only when its attempt is lost or given back."
-    return Verdict("ABORT", reason=reason)
-
-
-def retry_failed(run: RunLike, proposed: State[Any], facts: Facts, at: datetime) -> Verdict | None:
-    """A failure with tries left becomes AwaitingRetry, or without a delay the next attempt in place."""
-    if run.state is None or not (run.state.is_running() and proposed.is_failed()) or facts.retriable is False:
-        return None
-    if run.run_count - run.crashes > run.retries:
-        return None
-    kept = {"message": proposed.message, "data": proposed.data}
-    if facts.delay == 0:
-        return Verdict("REJECT", Retrying(**kept), "Retrying")
-    return Verdict("REJECT", AwaitingRetry(scheduled_time=at + timedelta(seconds=facts.delay), **kept), "Retrying")
-
-
-Rule: TypeAlias = Callable[[RunLike, State[Any], Facts, datetime], Verdict | None]
-RULES: Final[tuple[Rule, ...]] = (
-    terminal_is_final,
-    cancelling_ends_cancelled,
-    born_waiting,
-    already_there,
-    back_to_the_queue,
-    retry_failed,
-)
+def _check(verdict: Verdict, proposed: State[Any], allowed: frozenset[StateType]) -> None:
+    """Hold a rule to its law: what is accepted keeps its type, what is stored instead is a move of the table."""
+    stored = verdict.state
+    if verdict.kind == "ACCEPT" and (stored is None or stored.type is not proposed.type):
+        raise AssertionError(f"{proposed.type} was accepted as {stored and stored.type}")
+    if verdict.kind == "REJECT" and stored is not None and stored.type not in allowed:
+        raise AssertionError(f"{proposed.type} was replaced by {stored.type}, which is no move of this run")

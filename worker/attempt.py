@@ -12,7 +12,7 @@ from shared.clock import now, parse_iso
 from shared.commands import Claim, Report
 from shared.errors import BadEnvelope, Fenced, TaskNotRegistered
 from shared.reporting import outcome_of
-from shared.rules import Facts, decide
+from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
 from shared.settings import Settings
 from shared.specs import TaskSpec, registry
 from shared.state_types import StateType
@@ -24,6 +24,7 @@ from worker.hand import Hand
 from worker.page import Page
 
 log = logging.getLogger("baton.worker")
+_OWN = Facts("attempt", held=True)
 
 
 def execute(claim: Claim, hand: Hand, page: Page, settings: Settings) -> Report | None:
@@ -62,15 +63,24 @@ def _not_called(claim: Claim, state: State[Any], settings: Settings) -> Report:
 class Attempt:
     """A run's attempts in this process, before the rules: takes what the engine proposes, says what now holds."""
 
+    # What the rules ask of any run, and what of a running task is always the same.
+    kind: Kind = "task"
+    last_end: LastEnd = ""
+    outlives_flow = False
+    pause_keys = ()
+
     def __init__(self, claim: Claim, spec: TaskSpec[..., Any], hand: Hand, settings: Settings) -> None:
         self.state: State[Any] | None = None
+        self.attempt = claim.attempt
         self.run_count = claim.run_count
         self.crashes = claim.crashes
         self.retries = claim.max_retries if claim.max_retries is not None else spec.retries
+        self.crash_budget = settings.crash_budget
+        self.on_crash: OnCrash = spec.on_crash
+        self.flow = claim.flow
         self.report: Report | None = None
         self._claim = claim
         self._token = claim.token
-        self._number = claim.attempt
         self._spec = spec
         self._hand = hand
         self._settings = settings
@@ -86,7 +96,8 @@ class Attempt:
             self.state = State.trusted(StateType.RUNNING, "Running", parse_iso(self._claim.started))
             return self.state
         at = now()
-        verdict = decide(self, state, Facts("attempt", delay=self._delay() if state.is_failed() else 0.0), at)
+        facts = Facts("attempt", held=True, delay=self._delay()) if state.is_failed() else _OWN
+        verdict = decide(self, state, facts, at)
         if verdict.state is None:
             raise AssertionError(f"{state!r} was proposed for a running attempt: {verdict.reason}")
         if verdict.state.is_running():
@@ -97,7 +108,7 @@ class Attempt:
 
     def context(self) -> RunContext:
         """What the body of the present attempt may ask."""
-        return RunContext(self._claim.run_id, self._claim.task, self._number, int(self._token))
+        return RunContext(self._claim.run_id, self._claim.task, self.attempt, int(self._token))
 
     def _delay(self) -> float:
         text = self._claim.retry_delays
@@ -122,5 +133,5 @@ class Attempt:
             return None
         if recorded.tag != "OK":
             raise Fenced(f"its next attempt was not begun: {recorded.tag}")
-        self._token, self._number, self.run_count = recorded.token, recorded.attempt, recorded.run_count
+        self._token, self.attempt, self.run_count = recorded.token, recorded.attempt, recorded.run_count
         return State.trusted(StateType.RUNNING, recorded.state_name, parse_iso(recorded.state_time), state.message)

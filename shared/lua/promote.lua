@@ -3,8 +3,8 @@
 -- ARGV: how many runs at most per queue.
 -- Answer: {moved, seconds until the next run is due, or ''}. 0 seconds: more are due already.
 -- Wakes also for ids that other programs pushed, since every queue with ids and without a token gets one.
--- Calls: TIME SMEMBERS ZRANGEBYSCORE ZRANGE ZREM HMGET HGET EXISTS LLEN HDEL HSET RPUSH LINDEX LTRIM PUBLISH HINCRBY
---        EXPIRE XADD HINCRBYFLOAT LPUSH TYPE
+-- Calls: TIME SMEMBERS ZRANGEBYSCORE ZRANGE ZSCORE ZREM HMGET HGET EXISTS LLEN HDEL HSET RPUSH LINDEX LTRIM PUBLISH
+--        HINCRBY EXPIRE XADD HINCRBYFLOAT LPUSH TYPE
 
 local most, moved, next_due = tonumber(ARGV[1]), 0, nil
 local queues = call('SMEMBERS', KEYS[1])
@@ -14,8 +14,9 @@ for i, member in ipairs(queues) do queues[i] = sub(member, 1, #QUEUE) == QUEUE a
 local function promote(queue, id)
   local run, why = load(id)
   if run and run.queue == queue and run.type == 'SCHEDULED' then
+    local due = iso_of(tonumber(call('ZSCORE', SCHEDULED .. queue, id)))
     leave(run)
-    record(run, 'PENDING', 'Pending', {}, { 'enqueued_at', NOW_ISO })
+    record(run, 'PENDING', 'Pending', { due = due }, { 'enqueued_at', NOW_ISO })
     enqueue(run)
     moved = moved + 1
     return
