@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from shared import codec, retries
 from shared.commands import NewRun
@@ -18,6 +18,15 @@ class SubmitOptions:
 
     delay: float | None = None
     at_front: bool = False
+
+
+_USUAL: Final = SubmitOptions()
+
+
+def options_of(task: object) -> SubmitOptions:
+    """Those that `with_options` gave a task, and nothing special for anything else that is submitted."""
+    options = getattr(task, "options", None)
+    return options if isinstance(options, SubmitOptions) else _USUAL
 
 
 def new_run(

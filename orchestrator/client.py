@@ -1,10 +1,12 @@
 """The Orchestrator: a producer's hold on one Redis, and the current default. Submits runs and looks them up."""
 
+import asyncio
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
-from orchestrator.calls import SubmitOptions, fields_of, new_run
+from orchestrator.calls import SubmitOptions, fields_of, new_run, options_of
 from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
@@ -66,7 +68,7 @@ class Orchestrator:
         *,
         queue: str | None = None,
         delay: float | None = None,
-        at_front: bool = False,
+        at_front: bool | None = None,
     ) -> RunFuture[Any]:
         """Submit one run of a task, named by itself or by its key; with a key the worker's code need not be here.
 
@@ -74,16 +76,31 @@ class Orchestrator:
             task: a `@task`, or its key such as `"shop.mail.send"`.
             parameters: arguments by name.
             queue: where it waits; by default the task's own queue, for a key that is not known here `default`.
-            delay: seconds before it may begin.
-            at_front: begin before those that wait already.
+            delay: seconds before it may begin; unless given what `with_options` of the task says.
+            at_front: begin before those that wait already; unless given likewise.
 
         Raises:
             ParameterBindError: the arguments do not fit the task's signature.
             InvalidCall, InvalidValue: an argument cannot be sent, or an option is wrong; nothing was submitted.
             SubmitError: Redis did not accept it, or cannot be reached.
         """
-        options = SubmitOptions(**check_submit_options({"delay": delay, "at_front": at_front}))
-        return self._submit([self._run_of(task, parameters or {}, queue, options)])[0]
+        return self._submit([self._run_of(task, parameters or {}, queue, delay=delay, at_front=at_front)])[0]
+
+    async def asubmit(
+        self,
+        task: TaskLike[..., Any] | str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        queue: str | None = None,
+        delay: float | None = None,
+        at_front: bool | None = None,
+    ) -> RunFuture[Any]:
+        """The same as `submit`, without blocking the event loop. Cancelled on its way, the run may be accepted or not.
+
+        A call that is wrong raises before anything is sent.
+        """
+        run = self._run_of(task, parameters or {}, queue, delay=delay, at_front=at_front)
+        return (await asyncio.to_thread(self._submit, [run]))[0]
 
     def submit_many(self, calls: Iterable[Call], *, queue: str | None = None) -> RunFutureList[Any]:
         """Submit many runs, 500 a round trip: pairs of a task (or key) and its arguments by name.
@@ -93,7 +110,12 @@ class Orchestrator:
         Raises:
             As `submit`; a SubmitError half way leaves earlier runs accepted.
         """
-        return self._submit([self._run_of(task, parameters, queue, SubmitOptions()) for task, parameters in calls])
+        return self._submit([self._run_of(task, parameters, queue) for task, parameters in calls])
+
+    async def asubmit_many(self, calls: Iterable[Call], *, queue: str | None = None) -> RunFutureList[Any]:
+        """The same as `submit_many`, without blocking the event loop while Redis is asked. Cancelled, it may go on."""
+        runs = [self._run_of(task, parameters, queue) for task, parameters in calls]
+        return await asyncio.to_thread(self._submit, runs)
 
     def future(self, run_id: str) -> RunFuture[Any]:
         """A future of a run that was submitted elsewhere. No I/O."""
@@ -119,19 +141,30 @@ class Orchestrator:
         self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions
     ) -> RunFuture[Any]:
         """Submit a call whose arguments were bound already."""
-        run = new_run(spec.key, spec.queue, parameters, self.settings, options=options, fields=fields_of(spec))
-        return self._submit([run])[0]
+        return self._submit([self._run_of_call(spec, parameters, options)])[0]
+
+    async def asubmit_call(
+        self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions
+    ) -> RunFuture[Any]:
+        """The same as `submit_call`, without blocking the event loop."""
+        return (await asyncio.to_thread(self._submit, [self._run_of_call(spec, parameters, options)]))[0]
+
+    def _run_of_call(
+        self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions, queue: str | None = None
+    ) -> NewRun:
+        name = queue or spec.queue
+        return new_run(spec.key, name, parameters, self.settings, options=options, fields=fields_of(spec))
 
     def _run_of(
-        self, task: TaskLike[..., Any] | str, parameters: Mapping[str, Any], queue: str | None, options: SubmitOptions
+        self, task: TaskLike[..., Any] | str, parameters: Mapping[str, Any], queue: str | None, **once: float | None
     ) -> NewRun:
+        options = replace(options_of(task), **check_submit_options(once)) if once else options_of(task)
         spec = registry.get(task) if isinstance(task, str) else task.spec
         name = queue_name("queue", queue or (spec.queue if spec else "default"))
         if spec is None:
             return new_run(str(task), name, parameters, self.settings, options=options, fields={})
         args, kwargs = spec.binding.unbind(parameters)
-        bound = spec.binding.bind(args, kwargs)
-        return new_run(spec.key, name, bound, self.settings, options=options, fields=fields_of(spec))
+        return self._run_of_call(spec, spec.binding.bind(args, kwargs), options, name)
 
     def _submit(self, runs: Sequence[NewRun]) -> RunFutureList[Any]:
         if self._closed:
