@@ -32,6 +32,13 @@ class TaskLine:
         """How many have ended."""
         return self.ends.total()
 
+    @property
+    def ends_told(self) -> str:
+        """How many ended in which state, in words."""
+        if self.total == 1:
+            return " ".join(self.ends)
+        return ", ".join(f"{number} {state}" for state, number in self.ends.most_common())
+
 
 class Show(Protocol):
     """Whoever tells people of the demo. Called in this order, from the thread that runs the demo."""

@@ -20,6 +20,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ConnectionError,
+    InvalidResponse,
     NoScriptError,
     OutOfMemoryError,
     RedisError,
@@ -37,7 +38,7 @@ from shared.transport import Argument, Command
 
 T = TypeVar("T")
 _REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
-_PASSING = (ConnectionError, TimeoutError, BusyLoadingError, OSError)
+_PASSING = (ConnectionError, TimeoutError, BusyLoadingError, InvalidResponse, OSError)
 # Of an error inside of a script, Redis 6.2 tells the code in the middle of its text.
 _FULL = re.compile(r"(^|-)(OOM|MISCONF|NOREPLICAS) ")
 

@@ -1,107 +1,142 @@
-"""The `baton` command: its groups, how errors end it, and what is loaded when. Does nothing itself.
+"""The `baton` command: its table of commands, its global options, and how errors end it. Does nothing itself.
 
 # `baton --help` must stay quick: a command's module is imported only when the command is called.
 """
 
+import contextlib
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
+from orchestrator.cli.common import (
+    EXIT_CONFIG,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_NO,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    Options,
+    clean,
+    line,
+)
+from orchestrator.cli.groups import LateGroup
+from orchestrator.cli.spans import SECONDS
 from shared.errors import BatonError, ConfigError, InvalidCall, InvalidValue, RedisUnavailable
-from shared.texts import printable
+from shared.texts import text_of
 from shared.version import __version__
 
-EXIT_NO = 1
-EXIT_USAGE = 2
-EXIT_UNAVAILABLE = 69
-EXIT_INTERNAL = 70
-EXIT_CONFIG = 78
+COMPLETION = "_BATON_COMPLETE"
+"""Set by the shells' completion scripts, to what they want to know."""
 
-# Where each command lives, and its line in the list of commands.
+# Where each command lives ('' for a group), and its line in the list of commands: the first of its own help.
 COMMANDS = {
+    "cheatsheet": ("orchestrator.cli.cheatsheet:cheatsheet", "Print the questions that redis-cli answers."),
+    "check": ("orchestrator.cli.check:check", "Ask whether this Redis is fit for Baton."),
+    "completion": ("orchestrator.cli.completion:completion", "Print the completion script of a shell."),
+    "config": ("", "Look at the settings."),
+    "config show": ("orchestrator.cli.config:show", "Show every setting, its value, and where it came from."),
+    "demo": ("orchestrator.cli.demo:demo", "Do real work on a Redis and workers of its own."),
     "doctor": ("orchestrator.cli.doctor:doctor", "Check every invariant of what is in Redis."),
-    "runs": ("orchestrator.cli.runs:runs", "Look at runs."),
+    "queues": ("", "Look at queues."),
+    "queues list": ("orchestrator.cli.queues:list_queues", "List all queues: what waits, runs and has ended."),
+    "queues show": ("orchestrator.cli.queues:show", "Show one queue and the runs that are next."),
+    "runs": ("", "Look at runs."),
+    "runs history": ("orchestrator.cli.runs:history", "Show every transition of a run, with the gaps in time."),
+    "runs list": ("orchestrator.cli.runs_list:list_runs", "List runs, newest first."),
+    "runs result": ("orchestrator.cli.runs:result", "Print what a run returned, or say why it did not."),
+    "runs show": ("orchestrator.cli.runs:show", "Show everything about one run."),
+    "runs watch": ("orchestrator.cli.runs_watch:watch", "Follow the transitions of one run, or of all."),
+    "submit": ("orchestrator.cli.submit:submit", "Submit one run of the task KEY."),
+    "tasks": ("", "Look at tasks."),
+    "tasks list": ("orchestrator.cli.tasks:list_tasks", "List all tasks: who knows them, how their runs ended."),
     "version": ("orchestrator.cli.version:version", "Show the versions of Baton and of what it stands on."),
-    "worker": ("orchestrator.cli.worker:worker", "Start a fleet of workers."),
+    "worker": ("orchestrator.cli.worker:worker", "Start a fleet of workers for the tasks of these modules."),
+    "workers": ("", "Look at workers."),
+    "workers list": ("orchestrator.cli.workers:list_workers", "List all workers: what they do and how they are."),
+    "workers show": ("orchestrator.cli.workers:show", "Show one worker and what it holds."),
 }
 
 
-class LateGroup(click.Group):
-    """A group that imports a command when it is called; its list of commands needs none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, sorted."""
-        return sorted({*COMMANDS, *super().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported now."""
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is asked for; where there is none, the error names those that are spelled alike."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            alike = get_close_matches(args[0], self.list_commands(ctx))
-            if not alike:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {' or '.join(alike)}?", ctx) from None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--url", envvar="BATON_REDIS_URL", help="Redis, as redis://host:port/db.  [env: BATON_REDIS_URL]")
+@click.group(cls=LateGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--url", help="Redis, as redis://host:port/db.  [env: BATON_REDIS_URL]")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="How long to go on trying to reach Redis.")
+@click.option("--quiet", is_flag=True, help="Only the answer and errors.")
+@click.option("--verbose", is_flag=True, help="Say more.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="baton")
 @click.pass_context
-def cli(ctx: click.Context, url: str | None, *, debug: bool) -> None:
+def cli(ctx: click.Context, url: str | None, timeout: float | None, *, quiet: bool, verbose: bool, debug: bool) -> None:
     """Baton runs Python functions on a fleet of workers, over Redis and RQ."""
-    ctx.obj = {"url": url, "debug": debug}
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.", ctx)
+    ctx.obj.update(url=url, timeout=timeout, quiet=quiet, verbose=verbose, debug=debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    given: Sequence[str] = sys.argv[1:] if arguments is None else arguments
+    options = Options(url=None, timeout=None, quiet=False, verbose=False, debug=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an answer that cannot be shown here is one all the same
     try:
-        code: Any = cli.main(list(given), prog_name="baton", standalone_mode=False)
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    except click.Abort:
-        code = 130
-    except click.ClickException as error:
-        vars(error)["message"] = printable(error.message)  # it may quote an argument, which may hold anything
+        code = _called(sys.argv[1:] if arguments is None else list(arguments), options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, it ends in one line and a code
+        if options["debug"]:
+            traceback.print_exception(error)
+        code = _ended_by(error)
+    sys.exit(code)
+
+
+def _called(words: list[str], options: Options) -> int:
+    asked = os.environ.get(COMPLETION)
+    if asked:
+        return shell_complete(cli, {"obj": options}, "baton", COMPLETION, asked)
+    with cli.make_context("baton", words, obj=options) as ctx:
+        code: Any = cli.invoke(ctx)
+    return code if isinstance(code, int) else 0
+
+
+def _ended_by(error: BaseException) -> int:
+    """Say what is wrong, in words that hold nothing unseen; the exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        _forget_stdout()
+        return 0
+    if isinstance(error, click.ClickException):
+        vars(error)["message"] = clean(error.message)  # it may quote an argument, which may hold anything
         error.show()
-        code = error.exit_code
-    except BatonError as error:
-        if "--debug" in given:
-            traceback.print_exc()
-        click.echo(f"baton: {printable(str(error))}", err=True)
-        code = exit_code(error)
-    except Exception:  # noqa: BLE001 - an error of ours: told apart from "the answer is no", which is 1
-        traceback.print_exc()
-        code = EXIT_INTERNAL
-    sys.exit(code if isinstance(code, int) else 0)
+        return error.exit_code
+    if isinstance(error, BatonError):
+        click.echo(f"baton: {clean(str(error))}", err=True)
+        return exit_code(error)
+    told = line(f"{type(error).__name__}: {text_of(error)}")
+    click.echo(f"baton: internal error: {told} (--debug shows the traceback)", err=True)
+    if isinstance(error, OSError):
+        _forget_stdout()
+    return EXIT_INTERNAL
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter would complain at its end that it cannot be written."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: BatonError) -> int:
     """The exit code that an error ends a command with."""
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
-    if isinstance(error, RedisUnavailable):
+    if isinstance(error, RedisUnavailable) or isinstance(error.__cause__, RedisUnavailable):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE if isinstance(error, InvalidValue | InvalidCall) else EXIT_NO

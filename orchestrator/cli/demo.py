@@ -2,21 +2,21 @@
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from orchestrator.cli.common import settings_from
+from orchestrator.cli import output
+from orchestrator.cli.common import checked_exchange_from, json_option, settings_from
 from orchestrator.client import Orchestrator
 from orchestrator.demo import Summary, TaskLine, run_demo
-from orchestrator.embedded import Embedded, InMemory, open_embedded
+from orchestrator.embedded import WORKERS, Embedded, InMemory, ProcessFleet, open_embedded
 from shared.errors import InvalidCall
+from shared.settings import Settings
 from shared.texts import printable
 
 FIRST_ROWS = 3
@@ -25,31 +25,42 @@ EXIT_TERMINATED = 143
 
 @click.command(name="demo")
 @click.option("--keep", is_flag=True, help="Afterwards keep Redis and workers up, for a look from a second terminal.")
+@json_option()
 @click.pass_context
-def demo(ctx: click.Context, *, keep: bool) -> int:
-    """Count the Python standard library with a task run per source file.
+def demo(ctx: click.Context, *, keep: bool, as_json: bool) -> int:
+    """Do real work on a Redis and workers of its own.
 
-    Uses $BATON_REDIS_URL if it is set, else a private redis-server or valkey-server from PATH, else a Redis in this
-    process. Nothing stays behind.
+    Counts the Python standard library with a task run per source file. Uses --url or $BATON_REDIS_URL if one is given,
+    else a private redis-server or valkey-server from PATH, else a Redis in this process. Nothing stays behind.
     """
+    if keep and as_json:
+        raise click.UsageError("--keep goes without --json: it tells where Redis is when all else is told.")
     with _ending_orderly():
-        embedded = open_embedded(settings_from(ctx))
+        embedded = _opened(ctx)
         try:
-            return _run(embedded, keep=keep)
+            return _run(embedded, keep=keep, as_json=as_json)
         finally:
             embedded.close()
 
 
-def _run(embedded: Embedded, *, keep: bool) -> int:
+def _opened(ctx: click.Context) -> Embedded:
+    if ctx.obj["url"] is None:
+        return open_embedded(settings_from(ctx))
+    with checked_exchange_from(ctx) as (exchange, _):
+        return ProcessFleet(settings_from(ctx), f"Redis at {exchange.address} from --url", WORKERS)
+
+
+def _run(embedded: Embedded, *, keep: bool, as_json: bool) -> int:
     if keep and isinstance(embedded, InMemory):
         raise InvalidCall(
             "--keep needs a redis-server or valkey-server on PATH, or BATON_REDIS_URL: "
             "what is in this process nobody else can look at"
         )
-    with Orchestrator(settings=embedded.settings) as baton, _show() as show:
+    with Orchestrator(settings=embedded.settings) as baton, _shown(embedded, as_json=as_json) as show:
         embedded.serve()
-        show.begins(embedded)
         summary = run_demo(baton, show)
+    if as_json:
+        output.document(document(summary))
     if keep:
         click.echo(f"\nexport BATON_REDIS_URL={embedded.settings.redis_url}\nCtrl-C ends it.")
         signal.pause()
@@ -70,72 +81,96 @@ def _ending_orderly() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class PlainShow:
-    """Tells of the demo in plain lines, when there is something to tell."""
+class Board(Protocol):
+    """What is drawn in a terminal while the runs go on."""
+
+    def begins(self, settings: Settings) -> None:
+        """Redis is there."""
+
+    def goes_on(self, lines: Sequence[TaskLine]) -> None:
+        """More runs have ended."""
+
+    def stop(self) -> None:
+        """Clear the board away; may be called twice."""
+
+
+class Show:
+    """Tells of the demo in plain lines; in a terminal there is a board while it runs."""
+
+    def __init__(self, tell: Callable[[str], None], board: Board | None) -> None:
+        self._tell = tell
+        self._board = board
 
     def begins(self, embedded: Embedded) -> None:
-        """Redis and workers are there."""
-        click.echo(f"baton: {embedded.title}, {embedded.workers}, stopped at the end")
+        """Redis is there."""
+        self._tell(f"baton: {embedded.title}, {embedded.workers}, stopped at the end")
         if embedded.differs:
-            click.echo(f"what differs here: {embedded.differs}")
+            self._tell(f"what differs here: {embedded.differs}")
+        if self._board is not None:
+            self._board.begins(embedded.settings)
 
     def has_found(self, python: str, files: int) -> None:
         """So many source files will be parsed."""
-        told = f"census of the Python {python} standard library: {files} source files, and one file that is no source"
-        click.echo(told)
+        what = f"{files} source files, and one file that is no source"
+        self._tell(f"census of the Python {python} standard library: {what}")
 
     def goes_on(self, lines: Sequence[TaskLine]) -> None:
         """Progress is for terminals."""
+        if self._board is not None:
+            self._board.goes_on(lines)
 
     def ends(self, summary: Summary) -> None:
-        """All is done."""
-        click.echo("\n" + "\n".join([*_task_lines(summary), "", *_table(summary), "", *_last_lines(summary)]))
+        """The board goes, the lines stay."""
+        self.stop()
+        self._tell("\n".join(["", *_task_lines(summary), "", *_table(summary), "", *_last_lines(summary)]))
 
-
-class LiveShow(PlainShow):
-    """Draws a bar per task while the demo runs."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("  {task.description:<14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[ends]}")
-        )
-        self._bars: dict[str, TaskID] = {}
-        self.live = Live(self._progress, console=console, transient=True)
-
-    def goes_on(self, lines: Sequence[TaskLine]) -> None:
-        """Move the bars."""
-        for line in lines:
-            if line.task not in self._bars:
-                self._bars[line.task] = self._progress.add_task(line.task, total=line.total, ends="")
-            self._progress.update(self._bars[line.task], total=line.total, completed=line.ended, ends=_ends(line))
-
-    def ends(self, summary: Summary) -> None:
-        """The bars go, the lines stay."""
-        self.live.stop()
-        super().ends(summary)
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._board is not None:
+            self._board.stop()
 
 
 @contextmanager
-def _show() -> Iterator[PlainShow]:
-    console = Console()
-    if not console.is_terminal or console.no_color:
-        yield PlainShow()
-        return
-    show = LiveShow(console)
-    with show.live:
+def _shown(embedded: Embedded, *, as_json: bool) -> Iterator[Show]:
+    show = Show(_say_nothing, None) if as_json else Show(click.echo, None if output.is_plain() else _board())
+    try:
+        show.begins(embedded)
         yield show
+    finally:
+        show.stop()
 
 
-def _ends(line: TaskLine) -> str:
-    if line.total == 1:
-        return " ".join(line.ends)
-    return ", ".join(f"{number} {state}" for state, number in line.ends.most_common())
+def _say_nothing(_text: str) -> None:
+    """What would be told stands in the document."""
+
+
+def _board() -> Board:
+    # Late: rich takes a tenth of a second, which help and pipes need not wait for.
+    from orchestrator.cli.board import LiveBoard  # noqa: PLC0415
+
+    return LiveBoard()
+
+
+def document(summary: Summary) -> dict[str, Any]:
+    """What the demo came to, for `--json`."""
+    return {
+        "agrees": summary.agrees,
+        "seconds": summary.seconds,
+        "tasks": [
+            {"task": task.task, "total": task.total, "ends": task.ends, "note": task.note} for task in summary.lines
+        ],
+        "packages": list(summary.rows),
+        "total": summary.total,
+        "failures": [{"path": path, "error": f"{type(error).__name__}: {error}"} for path, error in summary.failures],
+        "runs": summary.runs,
+        "retried": summary.retried,
+    }
 
 
 def _task_lines(summary: Summary) -> list[str]:
     return [
-        f"  {line.task:<15}{f'{line.ended} of {line.total}':<12}{_ends(line)} {line.note}".rstrip()
-        for line in summary.lines
+        f"  {task.task:<15}{f'{task.ended} of {task.total}':<12}{task.ends_told} {task.note}".rstrip()
+        for task in summary.lines
     ]
 
 

@@ -1,16 +1,15 @@
 """`baton doctor`: says whether what is in Redis is in order, and how to repair what is not. Changes nothing."""
 
-import json
 import time
 from collections.abc import Iterator
 from functools import partial
 
 import click
 
-from orchestrator.cli.common import SHOWN_IDS, exchange_from, line
+from orchestrator.cli import output
+from orchestrator.cli.common import SHOWN_IDS, checked_exchange_from, json_option, line
 from orchestrator.doctor import Diagnosis, examine
 from orchestrator.invariants import INVARIANTS, Violation
-from shared.ledger import RunLedger
 
 PAUSE = 0.2
 """Seconds before what looks wrong is looked at again."""
@@ -18,18 +17,17 @@ _LAWS = {invariant.name: invariant.law for invariant in INVARIANTS}
 
 
 @click.command(name="doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option()
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool) -> int:
-    """Check every invariant of what is in Redis. Reads only; safe at any time.
+    """Check every invariant of what is in Redis.
 
-    Exit code 0: all is well. 1: something is wrong, and what repairs it is said.
+    Reads only; safe at any time. Exit code 0: all is well. 1: something is wrong, and what repairs it is said.
     """
-    with exchange_from(ctx) as (exchange, settings):
-        RunLedger(exchange, settings).check()
+    with checked_exchange_from(ctx) as (exchange, _):
         diagnosis = examine(exchange, partial(time.sleep, PAUSE))
     if as_json:
-        click.echo(json.dumps(document(diagnosis)))
+        output.document(document(diagnosis))
     else:
         for text in report(diagnosis):
             click.echo(text)

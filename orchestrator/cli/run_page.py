@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.cli.common import block, line
+from orchestrator.cli.cells import is_usual, state_label
+from orchestrator.cli.common import WHOLE, block, line
+from orchestrator.cli.output import aligned
+from orchestrator.cli.spans import span
 from shared import clock, codec
 from shared.details import Details
 from shared.errors import BadEnvelope, InvalidValue
@@ -16,10 +19,10 @@ from shared.texts import cut, shown
 
 PREVIEW_BYTES = 2048
 """The most of a value that the page shows."""
-WHOLE = 1 << 30
 MESSAGE = 200
 """Characters of a message in the table of the history."""
-_COLUMNS = ("seq", "state", "type", "time", "gap", "attempt", "worker", "message")
+HISTORY = ("seq", "state", "type", "time", "gap", "attempt", "worker", "message")
+"""Columns of the table of the history."""
 
 
 def page(run: Details, settings: Settings) -> Iterator[str]:
@@ -35,8 +38,8 @@ def page(run: Details, settings: Settings) -> Iterator[str]:
         yield "\ntraceback"
         yield block(run.traceback)
     yield "\nhistory"
-    for cells in _aligned([_COLUMNS, *_table(run)]):
-        yield f"    {cells}".rstrip()
+    for cells in aligned([HISTORY, *history_table(run)]):
+        yield f"    {cells}"
     for part, error in run.unreadable.items():
         yield f"\n{part} cannot be read: {line(error)}"
 
@@ -72,7 +75,7 @@ def document(run: Details, settings: Settings) -> dict[str, Any]:
         "result": _result(run, settings),
         "error": field("error"),
         "traceback": run.traceback,
-        "history": [_row(text) for text in run.history],
+        "history": [history_row(text) for text in run.history],
         "fields": dict(run.fields),
         "unreadable": dict(run.unreadable),
     }
@@ -119,19 +122,13 @@ def _name(run: Details) -> str | None:
 
 
 def _state(run: Details) -> str:
-    kind, name, message = run.fields.get("state_type", "-"), run.fields.get("state_name", "-"), _message(run)
-    label = kind if _is_usual(name, kind) else f"{name} ({kind})"
+    label, message = state_label(run.fields.get("state_type"), run.fields.get("state_name")), _message(run)
     return f"{label}: {message}" if message else label
-
-
-def _is_usual(name: str, kind: str) -> bool:
-    """True if a state's name tells no more than its type."""
-    return name.upper() == kind
 
 
 def _message(run: Details) -> str | None:
     """The message of the present state: whole in the history, cut in the record."""
-    last = _row(run.history[-1]) if run.history else {}
+    last = history_row(run.history[-1]) if run.history else {}
     if str(last.get("seq")) == run.fields.get("seq") and "message" in last:
         return str(last["message"])
     return run.fields.get("state_message")
@@ -170,7 +167,7 @@ def _preview(value: dict[str, Any]) -> str:
 # --- history ----------------------------------------------------------------------------------------------------------
 
 
-def _row(text: str) -> dict[str, Any]:
+def history_row(text: str) -> dict[str, Any]:
     """A row of the history as it was written, or why it cannot be read."""
     try:
         row = json.loads(text, parse_constant=str)
@@ -181,24 +178,19 @@ def _row(text: str) -> dict[str, Any]:
     return {"unreadable": "no JSON object of texts and whole numbers", "text": text}
 
 
-def _table(run: Details) -> Iterator[Sequence[str]]:
+def history_table(run: Details) -> Iterator[Sequence[str]]:
+    """Rows of the table of the history, each transition with the time since the one before it."""
     before = run.fields.get("created_at", "")
     for text in run.history:
-        row = _row(text)
+        row = history_row(text)
         if "unreadable" in row:
             yield ("?", "?", "", "", "", "", "", line(f"{row['unreadable']}: {text}", MESSAGE))
             continue
         name, kind, time = (str(row.get(key, "?")) for key in ("name", "type", "time"))
-        cells = (row.get("seq", "?"), name, "" if _is_usual(name, kind) else kind, time, _gap(before, time))
+        cells = (row.get("seq", "?"), name, "" if is_usual(name, kind) else kind, time, _gap(before, time))
         more = (row.get("attempt", ""), row.get("worker", ""))
         yield (*(line(str(cell), 64) for cell in (*cells, *more)), line(str(row.get("message", "")), MESSAGE))
         before = time
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
 
 
 # --- numbers and times ------------------------------------------------------------------------------------------------
@@ -231,16 +223,3 @@ def _gap(earlier: str, later: str) -> str:
 
 def _moment(text: str) -> datetime:
     return clock.parse_iso(text)
-
-
-def span(seconds: float) -> str:
-    """A length of time in the two units that matter."""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 100:  # noqa: PLR2004 - below, hundredths matter more than minutes
-        return f"{seconds:.2f} s"
-    whole = round(seconds)
-    for unit, size, small, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // part} {small}"
-    raise AssertionError(seconds)

@@ -1,18 +1,19 @@
 """`baton version`: what is installed here, and what answers over there."""
 
-import json
 import platform
 from importlib.metadata import version as installed
 
 import click
 
-from orchestrator.cli.common import ledger_from
+from orchestrator.cli import output
+from orchestrator.cli.common import exchange_from, json_option
 from shared.errors import RedisUnavailable
+from shared.ledger import RunLedger
 from shared.version import LAYOUT, __version__
 
 
 @click.command(name="version")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option()
 @click.pass_context
 def version(ctx: click.Context, *, as_json: bool) -> None:
     """Show the versions of Baton and of what it stands on."""
@@ -25,15 +26,14 @@ def version(ctx: click.Context, *, as_json: bool) -> None:
         "server": _server(ctx),
     }
     if as_json:
-        click.echo(json.dumps(rows))
-        return
-    for name, value in rows.items():
-        click.echo(f"{name:<9} {value}")
+        output.document(rows)
+    else:
+        output.facts(list(rows.items()))
 
 
 def _server(ctx: click.Context) -> str:
     try:
-        with ledger_from(ctx) as ledger:
-            return ledger.server_version()
+        with exchange_from(ctx) as (exchange, settings):
+            return RunLedger(exchange, settings).server_version()
     except RedisUnavailable:
         return "no answer"

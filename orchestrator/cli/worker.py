@@ -1,13 +1,15 @@
 """`baton worker`: start a fleet in this process and stay until it is told to stop."""
 
+from collections.abc import Sequence
+
 import click
 
-from orchestrator.cli.common import settings_from
+from orchestrator.cli import output
+from orchestrator.cli.common import json_option, line, settings_from
 from orchestrator.client import Orchestrator
 from shared import logs
 from shared.specs import queue_name
 from worker.loader import load_tasks
-from worker.process import run_fleet
 
 
 @click.command(name="worker")
@@ -19,16 +21,41 @@ from worker.process import run_fleet
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Worker processes.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@click.option("--check", is_flag=True, help="Print the keys of the tasks and leave; asks no Redis.")
+@json_option("With --check: one JSON document.")
 @click.pass_context
 def worker(
-    ctx: click.Context, modules: tuple[str, ...], queues: tuple[str, ...], concurrency: int, *, burst: bool
+    ctx: click.Context,
+    modules: tuple[str, ...],
+    queues: tuple[str, ...],
+    concurrency: int,
+    *,
+    burst: bool,
+    check: bool,
+    as_json: bool,
 ) -> int:
     """Start a fleet of workers for the tasks of these modules.
 
     SIGTERM or Ctrl-C stops: what runs may finish within the grace, what has not started goes back.
     """
-    logs.set_up()
-    settings = settings_from(ctx)
     names = list(dict.fromkeys(queue_name("--queue", name) for part in queues for name in part.split(",")))
+    if as_json and not check:
+        raise click.UsageError("--json goes with --check: a fleet that runs has no answer, only a log.")
+    if check:
+        _answer_tasks(load_tasks(modules), as_json=as_json)
+        return 0
+    settings = settings_from(ctx)
+    logs.set_up(logs.LEVELS["quiet" if ctx.obj["quiet"] else "verbose" if ctx.obj["verbose"] else "normal"])
+    # Late: RQ takes longer to import than all of Baton, and neither help nor --check needs it.
+    from worker.process import run_fleet  # noqa: PLC0415
+
     with Orchestrator(settings=settings):  # what bodies submit goes to the Redis that their runs came from
         return run_fleet(settings, names, concurrency, load_tasks(modules), burst=burst)
+
+
+def _answer_tasks(keys: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        output.document({"tasks": list(keys)})
+        return
+    for key in keys:
+        click.echo(line(key))

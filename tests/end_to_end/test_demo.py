@@ -1,10 +1,12 @@
 """The demo as a user meets it: its table, its exit code, and that nothing of it stays behind."""
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +14,14 @@ import pytest
 import redis
 
 from tests.end_to_end.test_census import counted_here
+from tests.support.command_line import in_terminal
 from tests.support.own_processes import environment, needs_server, processes
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
 BIN = Path(sys.executable).parent
+BASH = shutil.which("bash") or "bash"
+NOWHERE = "redis://:secret@127.0.0.1:1/0"
 COMMAND = [str(BIN / "baton"), "demo"]
 
 
@@ -26,8 +31,9 @@ def empty_path(tmp_path: Path) -> dict[str, str]:
     return environment(PATH=str(tmp_path))
 
 
-def ran(env: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *options], env=env, capture_output=True, text=True, timeout=120, check=False)
+def ran(env: Mapping[str, str], *options: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    words = [COMMAND[0], *before, *COMMAND[1:], *options]
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 @contextmanager
@@ -82,16 +88,22 @@ def test_without_a_server_it_runs_in_its_own_process_and_says_what_differs(empty
     assert processes() == set()
 
 
-def test_with_an_address_it_uses_that_redis(server: RedisServer, client: "redis.Redis") -> None:
-    told = ran(environment(BATON_REDIS_URL=server.url))
+@pytest.mark.parametrize("source", ["BATON_REDIS_URL", "--url"])
+def test_with_an_address_it_uses_that_redis(server: RedisServer, client: "redis.Redis", source: str) -> None:
+    # Of two addresses the one on the command line counts.
+    in_environment = server.url if source == "BATON_REDIS_URL" else NOWHERE
+    words = [] if source == "BATON_REDIS_URL" else ["--url", server.url]
+    told = ran(environment(BATON_REDIS_URL=in_environment), before=words)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(f"baton: Redis at 127.0.0.1:{server.port}/0 from BATON_REDIS_URL, 2 workers")
+    assert told.stdout.startswith(f"baton: Redis at 127.0.0.1:{server.port}/0 from {source}, 2 workers")
     check_what_it_told(told.stdout)
     assert (client.zcard("rq:failed:census"), client.smembers("rq:workers"), processes()) == (1, set(), set())
 
 
-def test_an_address_that_does_not_answer_is_an_error_and_no_fall_back() -> None:
-    told = ran(environment(BATON_REDIS_URL="redis://:secret@127.0.0.1:1/0", BATON_PRODUCER_BUDGET="0.1"))
+@pytest.mark.parametrize("words", [[], ["--url", NOWHERE]], ids=["in the environment", "on the command line"])
+def test_an_address_that_does_not_answer_is_an_error_and_no_fall_back(words: list[str]) -> None:
+    given = {} if words else {"BATON_REDIS_URL": NOWHERE}
+    told = ran(environment(BATON_PRODUCER_BUDGET="0.1", **given), before=words)
     assert (told.returncode, told.stdout) == (69, "")
     assert "127.0.0.1:1/0" in told.stderr
     assert "secret" not in told.stderr
@@ -126,6 +138,50 @@ def test_killed_it_leaves_nothing_behind_either() -> None:
         eventually(lambda: not processes())
 
 
+# The commands for a second terminal.
+LOOKS = [
+    *("runs list --state FAILED --json", "queues list", "workers list --json", "tasks list", "check", "doctor"),
+    "cheatsheet --reveal --json",
+]
+
+
+def looked(env: Mapping[str, str], words: str) -> tuple[int, str]:
+    """Exit code and answer of a command."""
+    ended = subprocess.run([BIN / "baton", *words.split()], env=env, capture_output=True, text=True, check=False)
+    return ended.returncode, ended.stdout
+
+
+def asked_redis(line: str) -> tuple[int, str]:
+    """Exit code and answer of a line for the shell."""
+    ended = subprocess.run([BASH, "-c", line], capture_output=True, text=True, timeout=10, check=False)
+    return ended.returncode, ended.stdout
+
+
+@needs_server
+def test_in_a_terminal_a_board_is_drawn_while_it_runs_and_then_cleared_away() -> None:
+    code, text = in_terminal(environment(), "demo", columns=120)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    row = r"^  \d\d:\d\d:\d\d\.\d{3}  [0-9a-f-]{36}  [A-Z]"
+    assert (code, processes()) == (0, set())
+    assert re.search(r"^  parse +[━╸╺ ]+ \d+/\d+ ", drawn, re.MULTILINE)
+    assert re.search(r"^  (\d+ [A-Z]+ *)*\d+ COMPLETED", drawn, re.MULTILINE)
+    assert re.search(row, drawn, re.MULTILINE)
+    *_, last = text.split("\x1b[2K")  # each line of the board is cleared, and what comes after the last one stays
+    assert re.search(row, last, re.MULTILINE) is None
+    check_what_it_told(last)
+
+
+@needs_server
+def test_json_is_one_document_that_agrees_with_itself() -> None:
+    told = ran(environment(), "--json")
+    document = json.loads(told.stdout)
+    files = document["total"]["files"]
+    assert (told.returncode, told.stderr, document["agrees"]) == (0, "", True)
+    assert (document["runs"], document["retried"]) == ({"COMPLETED": files + 3, "FAILED": 1}, 1)
+    assert sum(row["files"] for row in document["packages"]) == files == counted_here()["total"][0]
+    assert processes() == set()
+
+
 @needs_server
 def test_what_is_kept_can_be_looked_at_from_elsewhere_until_it_is_ended() -> None:
     with running(environment(), "--keep") as process:
@@ -135,8 +191,16 @@ def test_what_is_kept_can_be_looked_at_from_elsewhere_until_it_is_ended() -> Non
         with redis.Redis.from_url(url, decode_responses=True) as client:
             assert (client.zcard("rq:failed:census"), client.scard("rq:workers")) == (1, 2)
         look = {**environment(), "BATON_REDIS_URL": url}
-        doctor = subprocess.run([BIN / "baton", "doctor"], env=look, capture_output=True, text=True, check=False)
-        assert doctor.returncode == 0, doctor.stdout
+        told = {words: looked(look, words) for words in LOOKS}
+        assert {words: code for words, (code, _) in told.items()} == dict.fromkeys(LOOKS, 0)
+        (failed,) = json.loads(told["runs list --state FAILED --json"][1])["runs"]
+        assert (failed["task"], failed["error"].split(":")[0]) == ("orchestrator.census.parse", "SyntaxError")
+        workers = json.loads(told["workers list --json"][1])["workers"]
+        assert [worker["live"] for worker in workers] == [True, True]
+        assert [row.split()[:2] for row in told["queues list"][1].splitlines()[1:]] == [["census", "0"]]
+        sheet = [question["command"] for question in json.loads(told["cheatsheet --reveal --json"][1])["questions"]]
+        assert [code for code, _ in map(asked_redis, sheet[:-1])] == [0] * (len(sheet) - 1)
+        assert asked_redis(sheet[0]) == (0, "rq:queue:census\n")
         info = subprocess.run([BIN / "rq", "info", "-u", url], capture_output=True, text=True, check=False)
         assert ("census" in info.stdout, "2 workers" in info.stdout) == (True, True)
         in_sight = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes()]

@@ -1,31 +1,13 @@
 """`baton doctor` from the command line, on a real server: exit codes, text and JSON."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cli import main
-from shared.connect import connect
 from shared.ledger import RunLedger
-from shared.settings import Settings
+from tests.support.command_line import called
 from tests.support.ledgers import one_submitted
 from tests.support.server import RedisServer, free_port
-
-
-@pytest.fixture
-def ledger(server: RedisServer) -> Iterator[RunLedger]:
-    settings = Settings(redis_url=server.url)
-    exchange = connect(settings)
-    yield RunLedger(exchange, settings)
-    exchange.close()
-
-
-def called(*words: str) -> int:
-    """The exit code of `baton` with these words."""
-    with pytest.raises(SystemExit) as end:
-        main(list(words))
-    return int(end.value.code or 0)
 
 
 def test_health_is_exit_code_0_and_one_line(

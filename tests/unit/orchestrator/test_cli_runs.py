@@ -1,38 +1,21 @@
 """`baton runs show` from the command line, on a real server: what it shows, of damaged runs too, and its exit codes."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cli import main
-from orchestrator.cli.run_page import document, page, span
+from orchestrator.cli.run_page import document, page
 from shared import codec
-from shared.connect import connect
 from shared.details import Details
 from shared.exceptions_as_data import ExceptionData
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from tests.support.command_line import called
 from tests.support.ledgers import COMPLETED, FAILED, begun, one_begun, one_submitted, report, reported, retry_in, seated
 from tests.support.server import RedisServer, free_port
 
 ID = "01a1f879-5eda-7005-8876-23ab1bc095ff"
 SISTER = "01a1f879-5eda-7005-8876-23ab1bc09500"
-
-
-@pytest.fixture
-def ledger(server: RedisServer) -> Iterator[RunLedger]:
-    settings = Settings(redis_url=server.url)
-    exchange = connect(settings)
-    yield RunLedger(exchange, settings)
-    exchange.close()
-
-
-def called(*words: str) -> int:
-    """The exit code of `baton` with these words."""
-    with pytest.raises(SystemExit) as end:
-        main(list(words))
-    return int(end.value.code or 0)
 
 
 def shown(server: RedisServer, capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -264,20 +247,3 @@ def test_no_field_makes_a_page_or_a_document_fail(value: str) -> None:
     text = "\n".join(page(found, Settings()))
     assert text.replace("\n", "").isprintable()
     json.dumps(document(found, Settings()), allow_nan=False)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 ms"),
-        (0.00025, "0.25 ms"),
-        (0.9994, "999 ms"),
-        (1.5, "1.50 s"),
-        (99.994, "99.99 s"),
-        (125, "2 min 5 s"),
-        (7325, "2 h 2 min"),
-        (180_000, "2 d 2 h"),
-    ],
-)
-def test_spans_are_told_in_the_units_that_matter(seconds: float, text: str) -> None:
-    assert span(seconds) == text
