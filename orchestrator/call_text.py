@@ -1,27 +1,31 @@
 """A call as text, for people. Calls nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Final
+
+from pydantic import SecretBytes, SecretStr
 
 from shared.texts import shown
 
-MOST = 100
+MOST: Final = 100
+HIDDEN: Final = "***"
 
 
 def call_repr(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """`name(repr(arg), key=repr(value))`. The arguments are cut to 100 characters, followed by `...`."""
+    """`name(repr(arg), key=repr(value))`. The arguments are cut to 100 characters, followed by `...`.
+
+    Of what does not fit nothing is rendered. Secrets are shown as `***`.
+    """
     name = getattr(fn, "__name__", type(fn).__name__)
     text = ""
-    for part in _parts(args, kwargs):
-        text = f"{text}, {part}" if text else part
-        if len(text) > MOST:
+    for label, value in chain((("", value) for value in args), ((f"{key}=", value) for key, value in kwargs.items())):
+        if len(text) >= MOST:
             return f"{name}({text[:MOST]}...)"
-    return f"{name}({text})"
+        separator = ", " if text else ""
+        text = f"{text}{separator}{label}{_shown(value)}"
+    return f"{name}({text})" if len(text) <= MOST else f"{name}({text[:MOST]}...)"
 
 
-def _parts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
-    """Each argument as it is asked for: of what does not fit nothing is rendered."""
-    for value in args:
-        yield shown(value, MOST + 1)
-    for key, value in kwargs.items():
-        yield f"{key}={shown(value, MOST + 1)}"
+def _shown(value: Any) -> str:
+    return HIDDEN if isinstance(value, SecretStr | SecretBytes) else shown(value, MOST + 1)

@@ -1,12 +1,13 @@
 """Lists of futures, as `submit_many` returns them: waited for, read and gathered as one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, Literal, TypeVar, overload
 
-from orchestrator.futures import RunFuture
+from orchestrator.futures import RunFuture, read_open
 from orchestrator.gathering import DoneAndNotDoneFutures, as_completed, wait, wait_async
-from shared.errors import BatonError, RunGone, WaitTimeout
+from shared.errors import BatonError, WaitTimeout
 from shared.states import State
 
 R = TypeVar("R")
@@ -38,8 +39,9 @@ class RunFutureList(list[RunFuture[R]]):
     async def aresult(self, timeout: float | None = None, raise_on_failure: bool = True) -> Any:
         """The same as `result`, without blocking the event loop."""
         results: dict[RunFuture[R], Any] = {}
-        async for future in _aeach(self, timeout):
-            results[future] = await future.aresult(None, raise_on_failure)
+        async with aclosing(_aeach(self, timeout)) as ended:
+            async for future in ended:
+                results[future] = await future.aresult(None, raise_on_failure)
         return [results[future] for future in self]
 
     def __await__(self) -> Generator[Any, None, list[R]]:
@@ -58,9 +60,15 @@ class RunFutureList(list[RunFuture[R]]):
 
         Raises:
             RunGone: one of the runs is not there, or no longer.
+            BadEnvelope: what is stored of one cannot be read.
+            RedisUnavailable, Closed: as `RunFuture.get_state`.
         """
-        _read_open(self)
-        return [future.get_state() if future.is_known() else future.task_run.state for future in self]
+        states = {}
+        for future, found in read_open(self):
+            if isinstance(found, BatonError):
+                raise found
+            states[future] = found.state
+        return [states[future] if future in states else future.get_state() for future in self]
 
     async def aget_states(self) -> list[State[R]]:
         """The same as `get_states`, without blocking the event loop."""
@@ -74,25 +82,14 @@ def _each(futures: Iterable[RunFuture[R]], timeout: float | None) -> Iterator[Ru
         raise _too_late(timeout) from None
 
 
-async def _aeach(futures: Iterable[RunFuture[R]], timeout: float | None) -> AsyncIterator[RunFuture[R]]:
+async def _aeach(futures: Iterable[RunFuture[R]], timeout: float | None) -> AsyncGenerator[RunFuture[R], None]:
     try:
-        async for future in as_completed(futures, timeout):
-            yield future
+        async with aclosing(aiter(as_completed(futures, timeout))) as ended:
+            async for future in ended:
+                yield future
     except WaitTimeout:
         raise _too_late(timeout) from None
 
 
 def _too_late(timeout: float | None) -> WaitTimeout:
     return WaitTimeout(f"Timed out waiting for all futures to complete within {timeout} seconds")
-
-
-def _read_open(futures: Iterable[RunFuture[Any]]) -> None:
-    open_ones = {future.run_id: future for future in futures if not future.is_known()}
-    by_ledger: dict[Any, list[str]] = {}
-    for future in open_ones.values():
-        by_ledger.setdefault(future.watch_with()[1], []).append(future.run_id)
-    for ledger, run_ids in by_ledger.items():
-        for run_id, run in ledger.get_many(run_ids).items():
-            open_ones[run_id].learn(run)
-            if isinstance(run, BatonError) and not isinstance(run, RunGone):
-                raise run

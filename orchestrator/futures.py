@@ -1,22 +1,33 @@
 """The producer's handle on a run. Reads nothing by itself: it asks the ledger, or waits with the watch."""
 
 import asyncio
+import contextlib
 import logging
-import math
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
 from orchestrator.call_text import call_repr
-from orchestrator.watch import End, Watch
-from shared.errors import BatonError, InvalidCall, InvalidValue, RunGone, WaitTimeout, WouldDeadlock
+from orchestrator.watch import End, Watch, as_found
+from shared.errors import (
+    BadEnvelope,
+    BatonError,
+    Closed,
+    InvalidCall,
+    InvalidValue,
+    RedisUnavailable,
+    RunGone,
+    WaitTimeout,
+    WouldDeadlock,
+)
 from shared.ledger import RunLedger
 from shared.runs import BaseRunFuture, FlowRun, TaskRun
 from shared.states import State
 from worker.context import current_run_id
 
-__all__ = ["RunFuture", "call_repr", "check_timeout"]
+__all__ = ["RunFuture", "call_on", "call_repr", "check_timeout", "longest", "read_open", "warn_on_a_loop"]
 
 R = TypeVar("R")
 Callback = Callable[["RunFuture[Any]"], object]
@@ -34,10 +45,9 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
         self._ledger = ledger
         self._watch = watch
         self._name = name
-        self._run: TaskRun | None = None
-        self._gone: BatonError | None = None
-        self._callbacks: list[tuple[Callback, asyncio.AbstractEventLoop | None]] = []
-        self._callback_lock = threading.Lock()
+        self._seen: TaskRun | None = None
+        # The first one counts. Appending is atomic: of several threads that learn of the end, the first decides.
+        self._ends: list[TaskRun | RunGone] = []
 
     @property
     def run_id(self) -> str:
@@ -52,7 +62,8 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
     @property
     def name(self) -> str:
         """The run's name, or its id while the name is unknown."""
-        return self._run.name if self._run is not None else self._name or self._run_id
+        run = self._last_read()
+        return run.name if run is not None else self._name or self._run_id
 
     @property
     def task_run(self) -> TaskRun:
@@ -60,30 +71,33 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
 
         Raises:
             RunGone: there is no such run, or no longer.
+            BadEnvelope: what is stored there cannot be read.
+            RedisUnavailable: no answer.
+            Closed: the Orchestrator was closed before it was read.
         """
-        return self._run if self._run is not None else self._read()
+        return self._last_read() or self._ended() or self._read()
 
     def get_state(self) -> State[R]:
         """The present state, final or not: one round trip, or none once it is final.
 
         Raises:
-            RunGone: there is no such run, or no longer.
+            As `task_run`.
         """
-        if self._gone is not None:
-            raise self._gone
-        run = self._run
-        return run.state if run is not None and run.state.is_final() else self._read().state
+        return (self._ended() or self._read()).state
 
     async def aget_state(self) -> State[R]:
         """The same as `get_state`, without blocking the event loop."""
         return self.get_state() if self.is_known() else await asyncio.to_thread(self.get_state)
 
     def done(self) -> bool:
-        """True when the run has ended or is gone: if that is known, or if one read finds it."""
-        try:
-            return self.get_state().is_final()
-        except RunGone:
-            return True
+        """True when the run has ended or is gone: if that is known, or if one read finds it.
+
+        Raises:
+            As `task_run`, but for RunGone.
+        """
+        with contextlib.suppress(RunGone):
+            self.get_state()
+        return self.is_known()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -92,37 +106,40 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
 
         Raises:
             RunGone: there is no such run, or no longer.
-            WouldDeadlock: it is the run that this code is part of.
+            BadEnvelope: what is stored there cannot be read.
+            WouldDeadlock: it is the run that this code is part of, or a callback waits in the thread that calls it.
             Closed: the Orchestrator was closed meanwhile.
+            RedisUnavailable: no answer to the one look; a wait goes on until there is one.
             InvalidValue: a negative time, or NaN.
         """
-        self._check(timeout)
+        check_timeout(timeout)
         if timeout == 0 or self.is_known():
             return self._look()
-        _warn_on_a_loop()
-        known = threading.Event()
-        end = self._watch.enter(self._run_id, known.set)
+        self.check_may_wait()
+        warn_on_a_loop()
+        told = threading.Event()
+        (end,) = self._watch.enter([self._run_id], lambda _: told.set())
         try:
-            return self._take(end) if known.wait(timeout) else None
+            return self._taken(end.found).state if told.wait(longest(timeout)) else None
         finally:
             self._watch.leave([end])
 
     async def wait_async(self, timeout: float | None = None) -> State[R] | None:
         """The same as `wait`, without blocking the event loop."""
-        self._check(timeout)
+        check_timeout(timeout)
         if timeout == 0 or self.is_known():
             return self._look() if self.is_known() else await asyncio.to_thread(self._look)
-        loop = asyncio.get_running_loop()
-        known = asyncio.Event()
-        end = self._watch.enter(self._run_id, lambda: loop.call_soon_threadsafe(known.set))
+        self.check_may_wait()
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        (end,) = self._watch.enter([self._run_id], lambda _: call_on(loop, told.set))
         try:
             async with asyncio.timeout(timeout):
-                await known.wait()
-            return self._take(end)
+                await told.wait()
         except TimeoutError:
             return None
         finally:
             self._watch.leave([end])
+        return self._taken(end.found).state
 
     @overload
     def result(self, timeout: float | None = None, raise_on_failure: Literal[True] = True) -> R: ...
@@ -131,10 +148,12 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R | BaseException:
         """Wait, then what the run returned; a failure's exception is raised, or with `raise_on_failure=False` returned.
 
+        What is larger than the setting `inline_limit` is read from Redis by each call; anything else is here already.
+
         Raises:
             WaitTimeout: the run has not ended within `timeout` seconds.
-            RunGone: there is no such run, or no longer.
             MissingResult: the result was not kept, or is no longer.
+            RunGone, BadEnvelope, WouldDeadlock, Closed, RedisUnavailable, InvalidValue: as `wait`.
         """
         state = self.wait(timeout)
         if state is None:
@@ -155,81 +174,94 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
     def __await__(self) -> Generator[Any, None, R]:
         return self.aresult().__await__()
 
-    # --- callbacks ----------------------------------------------------------------------------------------------------
-
     def add_done_callback(self, fn: Callback) -> None:
         """Call `fn(future)` once when the run has ended or is gone; any number, in the order of registration.
 
-        If that is so already it is called now, in this thread. Otherwise later: on the event loop that runs in this
-        thread, or if none does, in the thread that hears of the end. What it raises is logged. A future with a callback
-        stays alive until then.
+        If one read finds that it is so already, `fn` is called now, in this thread. Otherwise later: on the event loop
+        that runs in this thread, or if none does (or that one is closed by then) in the thread that hears of all ends:
+        there it may not wait for other runs, and what takes long keeps others waiting. What it raises is logged. A
+        future with a callback stays alive until then, and a callback that was not called when the Orchestrator is
+        closed is never called.
+
+        Raises:
+            Closed: the Orchestrator is closed, and the end is not known.
         """
-        if not self.is_known():
-            self.done()
-        loop = _running_loop()
-        with self._callback_lock:
-            if not self.is_known():
-                self._callbacks.append((fn, loop))
-                if len(self._callbacks) == 1:
-                    self._end = self._watch.enter(self._run_id, self._tell_callbacks)
-                return
-        _call_back(fn, self)
-
-    def _tell_callbacks(self) -> None:
-        """In the thread that hears of the end."""
-        with self._callback_lock:
-            if not self.is_known():
-                self.learn(self._end.run or self._end.error)
-            callbacks, self._callbacks = self._callbacks, []
-        for fn, loop in callbacks:
-            if loop is None:
+        with contextlib.suppress(RedisUnavailable, BadEnvelope):
+            if self.done():
                 _call_back(fn, self)
-            else:
-                loop.call_soon_threadsafe(_call_back, fn, self)
+                return
+        self._watch.enter([self._run_id], partial(self._tell_callback, fn, _running_loop()))
 
-    # --- the rest -----------------------------------------------------------------------------------------------------
+    def _tell_callback(self, fn: Callback, loop: asyncio.AbstractEventLoop | None, end: End) -> None:
+        """In the thread that hears of the end."""
+        if isinstance(end.found, Closed):
+            return
+        self.learn(end.found)
+        if loop is None or not call_on(loop, _call_back, fn, self):
+            _call_back(fn, self)
+
+    # --- what is known ------------------------------------------------------------------------------------------------
 
     def is_known(self) -> bool:
         """True if the end is known here, or that the run is gone. No I/O."""
-        return self._gone is not None or (self._run is not None and self._run.state.is_final())
+        return bool(self._ends)
 
-    def learn(self, run: TaskRun | BatonError | None) -> None:
-        """Take over what was read of this run: its record, the error of reading it, or None if it is gone."""
-        if isinstance(run, TaskRun):
-            self._run = run
-        elif run is None or isinstance(run, RunGone):
-            self._gone = run or RunGone(f"Run {self._run_id} is no longer in Redis.")
+    def learn(self, found: TaskRun | BatonError | None) -> None:
+        """Take over what was read of this run. What is known of its end already stays as it is."""
+        if isinstance(found, RunGone) or (isinstance(found, TaskRun) and found.state.is_final()):
+            if not self._ends:
+                self._ends.append(found)
+        elif isinstance(found, TaskRun):
+            self._seen = found
 
     def watch_with(self) -> tuple[Watch, RunLedger]:
         """What several futures of one Orchestrator are waited for and read with."""
         return self._watch, self._ledger
 
-    def _take(self, end: End) -> State[R]:
-        self.learn(end.run or end.error)
-        if end.run is None:
-            raise end.error or RunGone()
-        return end.run.state
+    def check_may_wait(self) -> None:
+        """Refuse to wait for what cannot come while somebody waits for it here.
+
+        Raises:
+            WouldDeadlock: it is the run that this code is part of, or this is the thread that hears of all ends.
+        """
+        if current_run_id() == self._run_id:
+            raise WouldDeadlock(f"run {self._run_id} would wait for its own end")
+        self._watch.check_thread()
+
+    def _ended(self) -> TaskRun | None:
+        """The final record, if the end is known.
+
+        Raises:
+            RunGone: it is known that there is no such run.
+        """
+        end = self._ends[0] if self._ends else None
+        if isinstance(end, RunGone):
+            raise RunGone(str(end))  # a new one, since each of those who raise it adds to it
+        return end
+
+    def _last_read(self) -> TaskRun | None:
+        end = self._ends[0] if self._ends else None
+        return end if isinstance(end, TaskRun) else self._seen
+
+    def _read(self) -> TaskRun:
+        self._watch.check_open()
+        return self._taken(as_found(self._run_id, self._ledger.get_many([self._run_id])[self._run_id]))
+
+    def _taken(self, found: TaskRun | BatonError | None) -> TaskRun:
+        """The record that was found, or the final one if that is known; the error where there is none, raised."""
+        self.learn(found)
+        run = self._ended() or found
+        if isinstance(run, TaskRun):
+            return run
+        raise run or Closed()
 
     def _look(self) -> State[R] | None:
         """The final state, if one read finds it."""
         state = self.get_state()
         return state if state.is_final() else None
 
-    def _read(self) -> TaskRun:
-        try:
-            self._run = self._ledger.get(self._run_id)
-        except RunGone as error:
-            self._gone = error
-            raise
-        return self._run
-
-    def _check(self, timeout: float | None) -> None:
-        check_timeout(timeout)
-        if current_run_id() == self._run_id:
-            raise WouldDeadlock(f"run {self._run_id} would wait for its own end")
-
     def _too_late(self, timeout: float | None) -> WaitTimeout:
-        kind = "Flow" if isinstance(self._run, FlowRun) else "Task"
+        kind = "Flow" if isinstance(self._seen, FlowRun) else "Task"
         return WaitTimeout(f"{kind} run {self._run_id} did not complete within {timeout} seconds")
 
     def __eq__(self, other: object) -> bool:
@@ -260,8 +292,43 @@ def check_timeout(timeout: float | None) -> None:
     Raises:
         InvalidValue: a negative number, or NaN.
     """
-    if timeout is not None and (timeout < 0 or math.isnan(timeout)):
+    if timeout is not None and not timeout >= 0:  # as every comparison with NaN, this one is false
         raise InvalidValue(f"'timeout' must be a non-negative number, got {timeout}")
+
+
+def longest(timeout: float | None) -> float | None:
+    """The time as locks take it, who know no more than centuries."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+
+
+def read_open(futures: Iterable[RunFuture[Any]]) -> Iterator[tuple[RunFuture[Any], TaskRun | BatonError]]:
+    """Read once all of these whose end is not known, in batches; each future, which has learned of it, and what it is.
+
+    Raises:
+        RedisUnavailable: no answer.
+        Closed: one of their Orchestrators is closed.
+    """
+    by_ledger: dict[RunLedger, dict[str, list[RunFuture[Any]]]] = {}
+    for future in futures:
+        if not future.is_known():
+            watch, ledger = future.watch_with()
+            watch.check_open()
+            by_ledger.setdefault(ledger, {}).setdefault(future.run_id, []).append(future)
+    for ledger, of_run in by_ledger.items():
+        for run_id, run in ledger.get_many(of_run).items():
+            for future in of_run[run_id]:
+                found = as_found(run_id, run)
+                future.learn(found)
+                yield future, found
+
+
+def call_on(loop: asyncio.AbstractEventLoop, fn: Callable[..., object], *args: Any) -> bool:
+    """Have a loop call this, from any thread; False if the loop is closed, and so nobody on it waits any more."""
+    try:
+        loop.call_soon_threadsafe(fn, *args)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _call_back(fn: Callback, future: RunFuture[Any]) -> None:
@@ -282,12 +349,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 _warned = threading.Event()
 
 
-def _warn_on_a_loop() -> None:
+def warn_on_a_loop() -> None:
     """Once a process: waiting in the thread of an event loop works, but nothing else on that loop goes on meanwhile."""
     if not _warned.is_set() and _running_loop() is not None:
         _warned.set()
         warnings.warn(
             "waiting for a future in the thread of a running event loop holds up that loop; write `await future`",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -5,15 +5,17 @@ asyncio event.
 """
 
 import asyncio
+import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from orchestrator.futures import RunFuture, check_timeout
+from orchestrator.futures import RunFuture, call_on, check_timeout, longest, read_open, warn_on_a_loop
 from orchestrator.watch import End, Watch
 from shared.clock import monotonic
-from shared.errors import Closed, WaitTimeout
+from shared.errors import BatonError, Closed, InvalidCall, WaitTimeout
+from shared.texts import shown
 
 R = TypeVar("R")
 
@@ -21,26 +23,41 @@ R = TypeVar("R")
 class Gathering(Generic[R]):
     """The ends of some futures, in the order in which they come; those known already come first.
 
-    A run that is gone counts as ended. `wake` is called in any thread when there is something to take.
+    A run that is gone counts as ended, and so does one whose record cannot be read. `wake` is called in any thread when
+    there is something to take.
     """
 
     def __init__(self, futures: Iterable[RunFuture[R]], wake: Callable[[], object]) -> None:
         unique = list(dict.fromkeys(futures))
-        self.total = len(unique)
+        self.total = self.left = len(unique)
         self._wake = wake
-        self._ended: deque[RunFuture[R]] = deque(future for future in unique if future.is_known())
-        self._open = {future.run_id: future for future in unique if not future.is_known()}
-        self.left = len(unique)
+        self._ended: deque[RunFuture[R]] = deque()
+        self._open: dict[str, RunFuture[R]] = {}
+        for future in unique:  # each is asked once: it may become known at any moment
+            if future.is_known():
+                self._ended.append(future)
+            else:
+                self._open[future.run_id] = future
         self._closed: Closed | None = None
         self._entered: list[tuple[Watch, list[End]]] = []
+        self._watched_in: int | None = None
 
-    def begin(self) -> None:
-        """Watch all that are open, at once."""
+    def watch(self) -> None:
+        """Watch all that are open, at once; in the child of a fork once more, where nothing is watched yet.
+
+        Raises:
+            Closed: an Orchestrator of theirs is closed.
+            WouldDeadlock: one of them cannot end while it is waited for here.
+        """
+        if self._watched_in == os.getpid():
+            return
+        self._watched_in, self._entered = os.getpid(), []
         by_watch: dict[Watch, list[str]] = {}
         for future in self._open.values():
+            future.check_may_wait()
             by_watch.setdefault(future.watch_with()[0], []).append(future.run_id)
         for watch, run_ids in by_watch.items():
-            self._entered.append((watch, watch.enter_many(run_ids, self._tell)))
+            self._entered.append((watch, watch.enter(run_ids, self._tell)))
 
     def end(self) -> None:
         """Watch none of them any more."""
@@ -65,22 +82,17 @@ class Gathering(Generic[R]):
 
     def look(self) -> None:
         """Read once all that are open, in one batch, instead of watching them."""
-        by_ledger: dict[Any, list[str]] = {}
+        found = dict(read_open(self._open.values()))
         for future in self._open.values():
-            by_ledger.setdefault(future.watch_with()[1], []).append(future.run_id)
-        for ledger, run_ids in by_ledger.items():
-            for run_id, run in ledger.get_many(run_ids).items():
-                future = self._open[run_id]
-                future.learn(run)
-                if future.is_known():
-                    self._ended.append(future)
+            if future.is_known() or isinstance(found.get(future), BatonError):
+                self._ended.append(future)
 
     def _tell(self, end: End) -> None:
-        if isinstance(end.error, Closed):
-            self._closed = end.error
+        if isinstance(end.found, Closed):
+            self._closed = end.found
         else:
-            future = self._open[end.run_id]
-            future.learn(end.run if end.run is not None else end.error)
+            future = self._open.pop(end.run_id)
+            future.learn(end.found)
             self._ended.append(future)
         self._wake()
 
@@ -91,13 +103,20 @@ class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in th
     The time counts from the call; 0 still gives what has ended.
 
     Raises:
+        InvalidCall: something else than a future is among them.
         InvalidValue: a negative time, or NaN.
-        WaitTimeout: while it is read: the time is over, and some have not ended.
+
+    While it is read:
+        WaitTimeout: the time is over, and some have not ended.
+        WouldDeadlock, Closed, RedisUnavailable: as `RunFuture.wait`.
     """
 
     def __init__(self, futures: Iterable[RunFuture[R]], timeout: float | None = None) -> None:
         check_timeout(timeout)
         self._futures = list(futures)
+        for future in self._futures:
+            if not isinstance(future, RunFuture):
+                raise InvalidCall(f"one can wait for futures only, got {shown(future)}")
         self._looks = timeout == 0
         self._until = None if timeout is None else monotonic() + timeout
 
@@ -105,21 +124,27 @@ class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in th
         woken = threading.Event()
         gathering = Gathering(self._futures, woken.set)
         try:
-            self._begin(gathering)
+            if self._looks:
+                gathering.look()
             while gathering.left:
+                if not self._looks:
+                    gathering.watch()
                 woken.clear()
                 if (future := gathering.take()) is not None:
                     yield future
-                elif self._looks or not woken.wait(self._seconds()):
+                elif self._looks or not self._waited(woken):
                     raise self._too_late(gathering)
         finally:
             gathering.end()
 
-    async def __aiter__(self) -> AsyncIterator[RunFuture[R]]:
+    async def __aiter__(self) -> AsyncGenerator[RunFuture[R], None]:
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        gathering = Gathering(self._futures, lambda: loop.call_soon_threadsafe(woken.set))
+        gathering = Gathering(self._futures, lambda: call_on(loop, woken.set))
         try:
-            await asyncio.to_thread(self._begin, gathering)
+            if self._looks:
+                await asyncio.to_thread(gathering.look)
+            else:
+                gathering.watch()
             while gathering.left:
                 woken.clear()
                 if (future := gathering.take()) is not None:
@@ -133,11 +158,9 @@ class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in th
         finally:
             gathering.end()
 
-    def _begin(self, gathering: Gathering[R]) -> None:
-        if self._looks:
-            gathering.look()
-        else:
-            gathering.begin()
+    def _waited(self, woken: threading.Event) -> bool:
+        warn_on_a_loop()
+        return woken.wait(longest(self._seconds()))
 
     def _seconds(self) -> float | None:
         return None if self._until is None else max(0.0, self._until - monotonic())
@@ -158,7 +181,7 @@ def wait(futures: Iterable[RunFuture[Any]], timeout: float | None = None) -> Don
     """Wait until all have ended or the time, in seconds, is over. Never raises because time is over.
 
     Raises:
-        InvalidValue: a negative time, or NaN.
+        InvalidCall, InvalidValue, WouldDeadlock, Closed, RedisUnavailable: as `as_completed`.
     """
     given = set(futures)
     done: set[RunFuture[Any]] = set()

@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class OwnedProgram:
-    """A running program of our own. `stdin` is written to it at once, and then closed."""
+    """A running program of our own. `stdin` is written to it, and then closed."""
 
     def __init__(
         self,
@@ -80,15 +80,12 @@ class OwnedProgram:
                 preexec_fn=_end_with_thread,  # noqa: PLW1509 - it makes one system call and takes no lock
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
             )
-            if self._process.stdin is not None:
-                self._process.stdin.write(self._stdin)
-                self._process.stdin.close()
         except OSError as error:
             self._problem = error
             return
         finally:
             self._born.set()
-        self._process.wait()
+        self._process.communicate(self._stdin)  # one that ends without reading it is one that has ended, no error
 
 
 def _end_with_thread() -> None:

@@ -1,6 +1,7 @@
 """Futures inside of nested values, replaced by their results or final states, where `visit_collection` finds them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 
 from orchestrator.future_list import RunFutureList
@@ -9,9 +10,6 @@ from orchestrator.gathering import as_completed
 from shared.annotations import allow_failure
 from shared.collections import StopVisiting, visit_collection
 from shared.errors import RunGone
-
-Place = Callable[[RunFuture[Any], bool], Any]
-"""What takes a future's place; told whether an annotation around it allows its run to fail."""
 
 
 def resolve_futures_to_data(expr: Any, raise_on_failure: bool = True) -> Any:
@@ -23,23 +21,37 @@ def resolve_futures_to_data(expr: Any, raise_on_failure: bool = True) -> Any:
 
     Raises:
         RunGone: a run is not there any more, where its failure is not allowed.
+        MissingResult: a run completed, but its result was not kept, or is no longer.
         InvalidCall: a result cannot go where its future was, such as an unhashable one into a set.
         LimitExceeded: the nesting is too deep.
     """
-    futures = _futures_in(expr)
-    for future in as_completed(futures):
-        if raise_on_failure and not futures[future]:
-            future.result()
-    return _with_data(expr, futures, raise_on_failure=raise_on_failure)
+    may_fail = _futures_in(expr)
+    results: dict[RunFuture[Any], Any] = {}
+    for future in as_completed(may_fail):
+        raises = raise_on_failure and not may_fail[future]
+        try:
+            results[future] = future.result(None, raises)
+        except RunGone as error:
+            if raises:
+                raise
+            results[future] = error
+    return _replaced(expr, results)
 
 
 async def aresolve_futures_to_data(expr: Any, raise_on_failure: bool = True) -> Any:
     """The same as `resolve_futures_to_data`, without blocking the event loop."""
-    futures = _futures_in(expr)
-    async for future in as_completed(futures):
-        if raise_on_failure and not futures[future]:
-            await future.aresult()
-    return _with_data(expr, futures, raise_on_failure=raise_on_failure)
+    may_fail = _futures_in(expr)
+    results: dict[RunFuture[Any], Any] = {}
+    async with aclosing(aiter(as_completed(may_fail))) as ended:
+        async for future in ended:
+            raises = raise_on_failure and not may_fail[future]
+            try:
+                results[future] = await future.aresult(None, raises)
+            except RunGone as error:
+                if raises:
+                    raise
+                results[future] = error
+    return _replaced(expr, results)
 
 
 def resolve_futures_to_states(expr: Any) -> Any:
@@ -49,17 +61,13 @@ def resolve_futures_to_states(expr: Any) -> Any:
         RunGone: a run is not there any more.
         InvalidCall, LimitExceeded: as `resolve_futures_to_data`.
     """
-    futures = _futures_in(expr)
-    _wait_for(as_completed(futures))
-    return _replaced(expr, futures, lambda future, _allowed: future.get_state())
+    return _replaced(expr, {future: future.get_state() for future in as_completed(_futures_in(expr))})
 
 
 async def aresolve_futures_to_states(expr: Any) -> Any:
     """The same as `resolve_futures_to_states`, without blocking the event loop."""
-    futures = _futures_in(expr)
-    async for _ in as_completed(futures):
-        pass
-    return _replaced(expr, futures, lambda future, _allowed: future.get_state())
+    async with aclosing(aiter(as_completed(_futures_in(expr)))) as ended:
+        return _replaced(expr, {future: future.get_state() async for future in ended})
 
 
 def _futures_in(expr: Any) -> dict[RunFuture[Any], bool]:
@@ -81,35 +89,14 @@ def _futures_in(expr: Any) -> dict[RunFuture[Any], bool]:
     return found
 
 
-def _replaced(expr: Any, futures: dict[RunFuture[Any], bool], place: Place) -> Any:
-    if not futures:
+def _replaced(expr: Any, found: Mapping[RunFuture[Any], Any]) -> Any:
+    """`expr` with what was found of each future in its place, which is not looked into."""
+    if not found:
         return expr
 
-    def put(value: Any, *, allowed: bool) -> Any:
-        def visit(element: Any) -> Any:
-            if isinstance(element, allow_failure) and not allowed:
-                raise StopVisiting(element.rewrap(put(element.value, allowed=True)))
-            if isinstance(element, RunFuture):
-                raise StopVisiting(place(element, allowed))  # what a run returned is not looked into
-            return list(element) if isinstance(element, RunFutureList) and element else element
+    def visit(element: Any) -> Any:
+        if isinstance(element, RunFuture):
+            raise StopVisiting(found[element])
+        return list(element) if isinstance(element, RunFutureList) and element else element
 
-        return visit_collection(value, visit)
-
-    return put(expr, allowed=False)
-
-
-def _with_data(expr: Any, futures: dict[RunFuture[Any], bool], *, raise_on_failure: bool) -> Any:
-    def data(future: RunFuture[Any], allowed: bool) -> Any:
-        if raise_on_failure and not allowed:
-            return future.result()
-        try:
-            return future.result(raise_on_failure=False)
-        except RunGone as error:
-            return error
-
-    return _replaced(expr, futures, data)
-
-
-def _wait_for(futures: Iterable[RunFuture[Any]]) -> None:
-    for _ in futures:
-        pass
+    return visit_collection(expr, visit)

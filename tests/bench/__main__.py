@@ -25,16 +25,20 @@ def measured(measure: Measure, runs: int, times: int) -> list[float]:
     return figures
 
 
-def row(workload: Workload, runs: int, times: int) -> str:
+def table_row(workload: Workload, runs: int, times: int) -> str:
     """A row of the table: medians, with least and most, and how many times better Baton is."""
-    ours, theirs = measured(workload.baton, runs, times), measured(workload.rq, runs, times)
+    ours = measured(workload.baton, runs, times)
+    row = f"{workload.name:<12}{workload.unit:<14}{_figures(ours):>26}"
+    if workload.rq is None:
+        return f"{row}{'-':>26}{'-':>10}"
+    theirs = measured(workload.rq, runs, times)
     ratio = statistics.median(ours) / statistics.median(theirs)
     better = ratio if workload.is_rate else 1 / ratio
-    return f"{workload.name:<12}{workload.unit:<14}{_figures(ours):>26}{_figures(theirs):>26}{better:>8.1f} x"
+    return f"{row}{_figures(theirs):>26}{better:>8.1f} x"
 
 
 def _figures(figures: list[float]) -> str:
-    digits = 0 if min(figures) >= 100 else 2
+    digits = 0 if min(figures) >= 100 else 2 if min(figures) >= 0.1 else 4
     middle, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(figures), min(figures), max(figures)))
     return f"{middle} ({least}-{most})"
 
@@ -52,7 +56,7 @@ def main(only: str, runs: int, times: int) -> None:
     click.echo(f"{'workload':<12}{'unit':<14}{'Baton':>26}{'RQ SimpleWorker':>26}{'better':>10}")
     for workload in WORKLOADS:
         if not wanted or workload.name in wanted:
-            click.echo(row(workload, runs or workload.runs, times))
+            click.echo(table_row(workload, runs or workload.runs, times))
     click.echo(
         "Drained by Baton with default settings: 20 random runs have three rows of history, a result, a lifetime."
     )

@@ -12,11 +12,14 @@ import redis
 from rq import Queue
 from rq.job import Job, JobStatus
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, as_completed
 from shared import keys
+from shared.runs import TaskRun
 from tests.bench.fleets import QUEUE, baton_worker, drained_by_baton, drained_by_rq, rq_worker
 from tests.bench.noop_tasks import noop, rq_noop
+from tests.support.fleets import in_thread
 from tests.support.server import RedisServer
+from tests.support.waiting import eventually
 
 Measure = Callable[[RedisServer, int], float]
 task = noop.with_options(queue=QUEUE)
@@ -24,13 +27,13 @@ task = noop.with_options(queue=QUEUE)
 
 @dataclass(frozen=True)
 class Workload:
-    """A row of the table. `runs` is how many runs a measurement takes by default."""
+    """A row of the table. `runs` is how many runs a measurement takes by default; no `rq`: RQ has no such thing."""
 
     name: str
     unit: str
     runs: int
     baton: Measure
-    rq: Measure
+    rq: Measure | None
 
     @property
     def is_rate(self) -> bool:
@@ -144,6 +147,30 @@ def fan_out_rq(server: RedisServer, runs: int) -> float:
         return _took(gather) * 1000
 
 
+def futures_baton(server: RedisServer, runs: int) -> float:
+    """From the last finish to the moment at which the last of as many futures, all open at once, has resolved."""
+    with Orchestrator(server.url) as baton, server.client() as client:
+        futures = baton.submit_many((task, {}) for _ in range(runs))
+        resolving = in_thread(lambda: [time.time() for _ in as_completed(futures)])
+        eventually(lambda: _subscriptions(client) == [runs], 30)
+        drained_by_baton(server)
+        last_resolved = resolving(60)[-1]
+        return last_resolved - max(_ended(future.task_run) for future in futures)
+
+
+def _subscriptions(client: "redis.Redis[str]") -> list[int]:
+    """How many runs each connection hears that hears any."""
+    rows: list[dict[str, str]] = client.client_list(_type="pubsub")
+    return [int(row["sub"]) for row in rows]
+
+
+def _ended(run: TaskRun) -> float:
+    """When a run ended, in seconds since 1970; by the clock of the server, which is ours too."""
+    if run.end_time is None:
+        raise AssertionError(f"run {run.id} has not ended")
+    return run.end_time.timestamp()
+
+
 def _await(job: Job) -> None:
     """RQ tells nobody of an end, so its users ask, here without a pause."""
     while job.get_status() is not JobStatus.FINISHED:
@@ -166,4 +193,5 @@ WORKLOADS = (
     Workload("bulk", "per second", 5000, bulk_baton, bulk_rq),
     Workload("round-trip", "ms, median", 300, round_trip_baton, round_trip_rq),
     Workload("fan-out", "ms", 1000, fan_out_baton, fan_out_rq),
+    Workload("futures", "seconds", 10_000, futures_baton, None),
 )

@@ -163,6 +163,12 @@ def test_a_program_that_cannot_be_started_says_so(tmp_path: Path) -> None:
         OwnedProgram([str(tmp_path / "nothing")])
 
 
+def test_a_program_that_ends_without_reading_what_it_is_given_has_just_ended() -> None:
+    program = OwnedProgram([sys.executable, "-c", ""], stdin=b"x" * 1_000_000)
+    eventually(lambda: program.is_running is False)
+    program.close()
+
+
 def test_a_program_of_ours_ends_with_us_though_a_thread_started_it() -> None:
     programs: list[OwnedProgram] = []
     starter = threading.Thread(target=lambda: programs.append(OwnedProgram([sys.executable, "-c", "input()"])))

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from orchestrator import Orchestrator
-from shared.errors import Closed, InvalidValue, RunGone, WaitTimeout
+from orchestrator import Orchestrator, allow_failure, as_completed, resolve_futures_to_data
+from shared.errors import Closed, InvalidValue, RunGone, TaskRunTimeoutError, WaitTimeout
 from shared.ids import new_id
 from shared.settings import Settings
 from shared.states import State
-from tests.end_to_end.bodies import add, fail, held
+from tests.end_to_end.bodies import add, fail, held, oversleep
 from tests.support.fleets import command, in_thread, is_heard
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
@@ -24,9 +24,19 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.usefixtures("resident")
 READER = """
 import sys
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, allow_failure, as_completed, resolve_futures_to_data
 with Orchestrator() as baton:
     print(baton.future(sys.argv[1]).result(timeout=20))
+"""
+
+BLOCKS = """
+import asyncio, sys
+from orchestrator import Orchestrator, as_completed, wait
+async def block():
+    with Orchestrator() as baton:
+        future = baton.future(sys.argv[1])
+        print(future.wait(0.01), len(wait([future], 0.01).done), await future.wait_async(0.01))
+asyncio.run(block())
 """
 
 
@@ -113,6 +123,27 @@ def test_five_hundred_futures_are_awaited_at_once(baton: Orchestrator) -> None:
     assert asyncio.run(all_of_them()) == list(range(500))
 
 
+def test_results_of_a_fleet_come_as_they_end_and_resolve_in_nested_data(baton: Orchestrator, gate: Path) -> None:
+    waiting = baton.submit(held, {"path": str(gate)})
+    quick = baton.submit_many((add, {"x": number, "y": 0}) for number in range(20))
+    ended = iter(as_completed([waiting, *quick], 20))
+    assert {next(ended) for _ in quick} == set(quick)
+    gate.touch()
+    assert next(ended) == waiting
+    assert quick.result() == list(range(20))
+    failed = baton.submit(fail, {"text": "x"})
+    resolved = resolve_futures_to_data({"sum": [quick[3], (quick[4],)], "failed": allow_failure(failed)})
+    assert (resolved["sum"], repr(resolved["failed"])) == ([3, (4,)], "allow_failure(ValueError('x'))")
+
+
+def test_a_time_out_is_heard_like_any_other_end(baton: Orchestrator) -> None:
+    future, called = baton.submit(oversleep, {"seconds": 20}), list[str]()
+    future.add_done_callback(lambda future: called.append(future.get_state().name))
+    with pytest.raises(TaskRunTimeoutError):
+        future.result(timeout=20)
+    eventually(lambda: called == ["TimedOut"])
+
+
 def test_a_loop_goes_on_while_a_future_is_awaited(baton: Orchestrator, gate: Path) -> None:
     future = baton.submit(held, {"path": str(gate)})
 
@@ -140,6 +171,19 @@ def test_a_loop_that_is_closed_while_it_waits_takes_nothing_from_others(
     assert answer() == str(gate)
     assert baton.submit(add, {"x": 1, "y": 1}).result(timeout=20) == 2
     abandoned._log_destroy_pending = False  # this test's own doing, of which asyncio would tell
+
+
+def test_a_wait_that_holds_up_a_loop_is_warned_about_once(
+    baton: Orchestrator, module_server: RedisServer, gate: Path
+) -> None:
+    run_id = baton.submit(held, {"path": str(gate)}).run_id
+    told = command(sys.executable, "-W", "always", "-c", BLOCKS, run_id, url=module_server.url)
+    assert (told.stdout, told.returncode) == ("None 0 None\n", 0), told.stderr
+    (line,) = told.stderr.splitlines()
+    assert line.endswith(
+        "UserWarning: waiting for a future in the thread of a running event loop holds up that loop; "
+        "write `await future`"
+    )
 
 
 def test_another_process_makes_a_future_of_the_id(baton: Orchestrator, module_server: RedisServer) -> None:
