@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, TypeGuard, TypeVar
 
+from shared import clock
 from shared.collections import objects_in
 from shared.errors import InvalidCall, InvalidValue, LimitExceeded, RedisUnavailable, TerminationSignal
 from shared.ids import new_id
@@ -22,7 +23,8 @@ from shared.runs import BaseRunFuture
 from shared.state_groups import StateGroup
 from shared.state_results import FAILURES, Raised, adrive, drive, exception_steps, settled_in_coroutine
 from shared.state_results import is_state_iterable as holds_only_states
-from shared.states import Completed, Crashed, Failed, State
+from shared.state_types import StateType
+from shared.states import Completed, Failed, State
 from shared.texts import printable, text_of
 
 __all__ = [
@@ -63,7 +65,7 @@ def exception_to_crashed_state(exc: BaseException, result_store: RecordStore | N
     Its data is the exception, or with a store a record of it, which is not written.
     """
     data = exc if result_store is None else result_store.create_record(exc, key=new_id())
-    return Crashed(message=printable(_crash_message(exc)), data=data)
+    return State.trusted(StateType.CRASHED, "Crashed", clock.now(), printable(_crash_message(exc)), data=data)
 
 
 def _crash_message(exc: BaseException) -> str:
@@ -125,7 +127,9 @@ def _failed_state(exc: BaseException | None, store: RecordStore | None, fields: 
     space = "" if not prefix or prefix.endswith(" ") else " "
     message = printable(f"{prefix}{space}{type(error).__name__}: {text_of(error)}")
     data = error if store is None else store.create_record(error, key=new_id())
-    return Failed(message=message, data=data, **fields)
+    if fields:
+        return Failed(message=message, data=data, **fields)
+    return State.trusted(StateType.FAILED, "Failed", clock.now(), message, data=data)
 
 
 # --- values to states -------------------------------------------------------------------------------------------------

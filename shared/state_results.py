@@ -140,7 +140,8 @@ def _record_steps(reference: ResultRecordMetadata, tries: int, run_id: str | Non
                 raise
         except MissingResult as error:
             run = reference.run_id or run_id
-            raise MissingResult(f"The result of run '{run}' is no longer stored: it expired or was deleted.") from error
+            which = f"of run '{run}'" if run else f"with the key {reference.storage_key!r}"
+            raise MissingResult(f"The result {which} is no longer stored: it expired or was deleted.") from error
         else:
             return record
         yield Wait(source, SECONDS_BETWEEN_TRIES)

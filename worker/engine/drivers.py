@@ -1,7 +1,7 @@
 """Doing what an engine asks for, in this thread. Decides nothing: proposals go to whoever knows the rules."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
 from inspect import isasyncgen, iscoroutine, isgenerator
 from itertools import islice
@@ -63,22 +63,38 @@ def call(step: Call) -> Any:
     limit = None
     try:
         with timeout(step.seconds) as limit:
-            return _value_of(step.fn(*step.args, **step.kwargs))
+            return _value_of(step.fn(*step.args, **step.kwargs), step.seconds)
     except TaskRunTimeoutError as error:  # around the block: the alarm may strike while it is being turned off
         if error is limit:
             raise Overran(error) from error
         raise
 
 
-def _value_of(returned: Any) -> Any:
+def _value_of(returned: Any, seconds: float | None) -> Any:
     if iscoroutine(returned):
-        return asyncio.run(returned)
+        return asyncio.run(_awaited(returned, seconds))
     # One more than a result may hold, so that whoever looks at the size finds it too large.
     if isgenerator(returned):
         return list(islice(returned, GENERATED_ITEMS + 1))
     if isasyncgen(returned):
-        return asyncio.run(_listed(returned))
+        return asyncio.run(_awaited(_listed(returned), seconds))
     return returned
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, R], seconds: float | None) -> R:
+    """The coroutine's value, under a time limit of the loop's own.
+
+    The alarm alone is not enough: where it strikes in another task or in a callback of the loop, asyncio takes what it
+    raises for theirs and goes on. In a thread there is no alarm at all.
+    """
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await coroutine
+    except TimeoutError as error:
+        if scope.expired() and not isinstance(error, TaskRunTimeoutError):
+            raise Overran(TaskRunTimeoutError(f"Scope timed out after {seconds:g} second(s).")) from error
+        raise
 
 
 async def _listed(generator: AsyncGenerator[Any, Any]) -> list[Any]:

@@ -174,6 +174,11 @@ def test_too_many_or_too_long_arguments_do_not_travel() -> None:
     assert describe_exception(ValueError("x" * 4096)).arguments == ("x" * 4096,)
 
 
+def test_what_is_said_to_be_an_interrupt_is_none_of_the_readers_exceptions() -> None:
+    data = ExceptionData("ValueError", "x", ("x",), is_interrupt=True)
+    assert type(rebuild_exception(data, FAILED)) is CrashedRun
+
+
 @pytest.mark.parametrize(
     "error",
     [KeyboardInterrupt(), SystemExit(3), GeneratorExit(), asyncio.CancelledError(), TerminationSignal(15)],
@@ -257,6 +262,12 @@ def test_a_large_or_deep_group_is_described_in_bounds() -> None:
     data = describe_exception(group)
     assert len(data.message.encode()) <= 4096
     assert len((data.traceback or "").encode()) <= 16_384
+
+
+def test_of_a_wide_group_the_first_twenty_members_are_told() -> None:
+    group = ExceptionGroup("wide", [ValueError(number) for number in range(30)])
+    told = "; ".join(f"ValueError: {number}" for number in range(20))
+    assert describe_exception(group).message == f"wide (30 sub-exceptions): {told}"
 
 
 def test_a_huge_message_is_cut_and_the_class_kept() -> None:

@@ -128,7 +128,7 @@ def test_a_time_in_the_place_of_the_class_is_told_its_name(maker: Maker) -> None
 @each_maker
 @pytest.mark.parametrize("cls", [None, "State", int, StateDetails, 5], ids=name_of)
 def test_the_class_must_be_a_state(maker: Maker, cls: Any) -> None:
-    with pytest.raises(InvalidCall, match="takes State or a subclass of it first"):
+    with pytest.raises(InvalidCall, match=r"takes State or a subclass of it first, got .*: pass all else by its name"):
         maker(cls)
 
 
@@ -148,7 +148,7 @@ def test_the_details_given_are_copied_and_never_change(maker: Maker, details: An
 
 
 @each_maker
-def test_details_that_are_none_are_refused(maker: Maker) -> None:
+def test_what_is_no_details_is_refused(maker: Maker) -> None:
     with pytest.raises(InvalidValue, match="state_details"):
         maker(state_details=5)
 

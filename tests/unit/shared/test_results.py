@@ -287,6 +287,12 @@ def test_a_result_that_is_no_longer_stored_is_missing_at_once(result: Ask, run_i
 
 
 @both
+def test_a_missing_result_of_no_known_run_is_told_by_its_key(result: Ask) -> None:
+    with pytest.raises(MissingResult, match="The result with the key 'k' is no longer stored"):
+        result(Completed(data=Shelf(MissingResult("gone")).reference(None)))
+
+
+@both
 def test_an_unreadable_result_raises_what_its_store_says(result: Ask) -> None:
     with pytest.raises(BadEnvelope, match="damaged"):
         result(Completed(data=Shelf(BadEnvelope("damaged")).reference()))

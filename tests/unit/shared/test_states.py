@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shared import clock
-from shared.errors import InvalidCall, InvalidValue
+from shared.errors import InvalidCall, InvalidValue, PausedRun, UnfinishedRun
 from shared.ids import is_id
 from shared.state_value import name_of
 from shared.states import (
@@ -142,6 +142,11 @@ def test_control_characters_are_refused(field: str, text: str) -> None:
         state(type="RUNNING", **{field: text})
 
 
+def test_control_characters_are_called_so() -> None:
+    with pytest.raises(InvalidValue, match="State: message: holds control characters other than newline and tab"):
+        state(type="FAILED", message="\x1b[31m")
+
+
 @pytest.mark.parametrize("field", ["name", "message"])
 def test_newline_and_tab_are_allowed(field: str) -> None:
     assert getattr(state(type="RUNNING", **{field: "a\n\tb\n"}), field) == "a\n\tb\n"
@@ -177,6 +182,12 @@ def test_a_naive_time_is_refused(given: Any) -> None:
 def test_a_uuid_object_is_kept_as_text() -> None:
     made = state(type="RUNNING", id=UUID(ID), state_details={"task_run_id": UUID(ID), "flow_run_id": ID})
     assert (made.id, made.state_details.task_run_id, made.state_details.flow_run_id) == (ID, ID, ID)
+
+
+@pytest.mark.parametrize("wrong", [5, None, object()], ids=lambda value: type(value).__name__)
+def test_an_id_is_a_text(wrong: object) -> None:
+    with pytest.raises(InvalidValue, match="State: id: "):
+        state(type="RUNNING", id=wrong)
 
 
 def test_a_scheduled_state_made_directly_is_due_now() -> None:
@@ -324,6 +335,41 @@ def test_a_predicate_reads_the_type_alone(kind: StateType, question: str) -> Non
     assert answers == [kind in ANSWERS[question]] * 3
 
 
+LABELS = {
+    StateType.SCHEDULED: ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Resuming"),
+    StateType.PENDING: ("Pending", "Submitted"),
+    StateType.RUNNING: ("Running", "Retrying", "Rerunning"),
+    StateType.COMPLETED: ("Completed", "Cached", "Skipped", "Mapped"),
+    StateType.FAILED: ("Failed", "TimedOut", "TriggerFailed", "UnknownTask", "ValidationFailed", "ClientFailed"),
+    StateType.CRASHED: ("Crashed",),
+    StateType.CANCELLED: ("Cancelled", "Expired"),
+    StateType.CANCELLING: ("Cancelling",),
+    StateType.PAUSED: ("Paused", "Suspended"),
+}
+"""The names that Baton itself gives, the one made of the type first."""
+labels = st.sampled_from([name for names in LABELS.values() for name in names])
+
+
+def answers(made: State[Any]) -> dict[str, Any]:
+    """What a state says of itself but for its name."""
+    told: dict[str, Any] = {question: getattr(made, question)() for question in ANSWERS}
+    try:
+        return {**told, "result": made.result(raise_on_failure=False)}
+    except (PausedRun, UnfinishedRun) as error:
+        return {**told, "error": repr(error)}
+
+
+@given(st.sampled_from(StateType), labels | st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=255))
+def test_whatever_it_is_called_a_state_says_the_same(kind: StateType, name: str) -> None:
+    plain, named = state(type=kind, data=5), state(type=kind, name=name, data=5)
+    assert (answers(named), plain.name) == (answers(plain), LABELS[kind][0])
+
+
+@given(st.sampled_from(StateType), labels)
+def test_the_text_names_the_type_where_the_name_is_not_the_types_own(kind: StateType, name: str) -> None:
+    assert str(State(type=kind, name=name)) == (f"{name}()" if name == LABELS[kind][0] else f"{name}(type={kind})")
+
+
 # --- text, equality, hash ---------------------------------------------------------------------------------------------
 
 
@@ -377,7 +423,7 @@ def test_equal_are_states_whose_fields_but_the_id_are_equal() -> None:
     }
     one = state(**fields)
     assert one == state(**fields)
-    assert [name for name, other in others.items() if one == state(**{**fields, name: other})] == []
+    assert [one == state(**{**fields, name: other}) for name, other in others.items()] == [False] * len(others)
 
 
 def test_a_state_equals_no_other_kind_of_thing() -> None:
