@@ -215,6 +215,11 @@ def buries(why: str, message: str) -> Step:
     return lambda twin: twin.bury(why, message)
 
 
+def due_now(step: Callable[[State[Any]], Step], name: str) -> Step:
+    """A step with a state that is due when the step is made, not when this file was read."""
+    return lambda twin: step(Scheduled(name=name))(twin)
+
+
 FAILED, DONE = Failed(message="ValueError: no", data=ValueError("no")), Completed(data=3)
 CANCEL = proposes(Cancelling(message="No longer needed."))
 LIVES: dict[str, tuple[dict[str, Any], list[Step]]] = {
@@ -229,7 +234,7 @@ LIVES: dict[str, tuple[dict[str, Any], list[Step]]] = {
         {"retries": 1},
         [Twin.begin, reports(FAILED, delay=0.05), Twin.begin, Twin.promote, Twin.begin, reports(FAILED)],
     ),
-    "returns a scheduled state": ({}, [Twin.begin, reports(Scheduled(name="Mine")), Twin.promote, Twin.begin]),
+    "returns a scheduled state": ({}, [Twin.begin, due_now(reports, "Mine"), Twin.promote, Twin.begin]),
     "is given back": ({}, [Twin.begin, Twin.give_back, Twin.begin, reports(DONE)]),
     "is given back after a retry": ({"retries": 1}, [Twin.begin, reports(FAILED), Twin.give_back, Twin.begin]),
     "is lost twice": ({}, [Twin.begin, Twin.lose, Twin.begin, Twin.lose, Twin.begin, reports(DONE)]),
@@ -256,7 +261,7 @@ LIVES: dict[str, tuple[dict[str, Any], list[Step]]] = {
     "reports after a client ended it": ({}, [Twin.begin, proposes(Failed()), reports(DONE, "FENCED")]),
     "reports twice": ({}, [Twin.begin, reports(DONE), reports(FAILED, "FENCED")]),
     "is begun by a client's process": ({}, [proposes(Running())]),
-    "is put off by a client": ({}, [proposes(Scheduled(name="Later")), Twin.promote, Twin.begin]),
+    "is put off by a client": ({}, [due_now(proposes, "Later"), Twin.promote, Twin.begin]),
     "is queued early by a client": ({"delay": 0.05}, [proposes(Pending())]),
 }
 
