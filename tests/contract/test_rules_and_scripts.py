@@ -217,7 +217,11 @@ def buries(why: str, message: str) -> Step:
 
 def due_now(step: Callable[[State[Any]], Step], name: str) -> Step:
     """A step with a state that is due when the step is made, not when this file was read."""
-    return lambda twin: step(Scheduled(name=name))(twin)
+
+    def take(twin: Twin) -> object:
+        return step(Scheduled(name=name))(twin)
+
+    return take
 
 
 FAILED, DONE = Failed(message="ValueError: no", data=ValueError("no")), Completed(data=3)
