@@ -1,9 +1,9 @@
-"""The ledger's commands as data: what is sent, and how the answer reads. Pure functions; `ledger.py` sends them.
+"""The commands of runs and attempts as data: what is sent, how the answer reads. `ledger.py` sends them.
 
 What a script takes and answers stands on top of its Lua file.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,9 +11,10 @@ from shared import keys
 from shared.scripts import SCRIPTS, Script
 from shared.settings import Settings
 from shared.transport import Argument
-from shared.version import LAYOUT, __version__
 
 T = TypeVar("T")
+OF_SEAT, OF_QUEUE = 6, 5
+"""How many keys a cycle takes of its worker, and of each queue."""
 AT_ONCE = 500
 """Runs that one call takes; whoever has more makes several."""
 ACCEPTED = frozenset({"OK", "EXISTS"})
@@ -35,7 +36,11 @@ class Request(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be accepted. `parameters` is an envelope, `fields` are further fields of the run's hash."""
+    """A run to be accepted. `parameters` is an envelope, `fields` are further fields of the run's hash.
+
+    `ties` are pairs of a kind and a value: `up` (id of a run that it needs), `tag`, `idem` and `digest` (an idempotency
+    key, and what tells whether the same is submitted under it), `within` (seconds in which it has to begin).
+    """
 
     id: str
     task: str
@@ -44,6 +49,7 @@ class NewRun:
     delay: float | None = None
     at_front: bool = False
     fields: dict[str, Argument] = field(default_factory=dict)
+    ties: Sequence[tuple[str, Argument]] = ()
 
 
 def calls(runs: Sequence[NewRun]) -> Iterator[Sequence[int]]:
@@ -62,20 +68,23 @@ def calls(runs: Sequence[NewRun]) -> Iterator[Sequence[int]]:
         yield heads[start : start + AT_ONCE]
 
 
-def submit(runs: Sequence[NewRun]) -> Request[list[str]]:
-    """Accept up to `AT_ONCE` runs; the answer holds a tag for each: OK, EXISTS, CONFLICT."""
+def submit(runs: Sequence[NewRun], settings: Settings) -> Request[list[str]]:
+    """Accept up to `AT_ONCE` runs; the answer holds a tag for each, see `submit.lua`."""
     queues = dict.fromkeys(run.queue for run in runs)
     key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS]
     for queue in queues:
-        key_names += (keys.queue(queue), keys.SCHEDULED + queue)
-    arguments: list[Argument] = [len(runs)]
+        key_names += (keys.queue(queue), keys.SCHEDULED + queue, keys.queue_settings(queue))
+    arguments: list[Argument] = [settings.retention_cancelled, len(runs)]
     for run in runs:
         delay = "" if run.delay is None else f"{run.delay:.6f}"
         front = "1" if run.at_front else ""
         arguments += (run.id, run.queue, run.task, delay, front, run.parameters, len(run.fields))
         for pair in run.fields.items():
             arguments += pair
-    return Request(SCRIPTS["submit"], key_names, arguments, _texts)
+        arguments.append(len(run.ties))
+        for tie in run.ties:
+            arguments += tie
+    return Request(SCRIPTS["submit"], key_names, arguments, texts)
 
 
 # --- attempts ---------------------------------------------------------------------------------------------------------
@@ -105,7 +114,10 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An attempt that was begun for this worker. `parameters` is an envelope, None if there is none (any more)."""
+    """A run that was begun for this worker, or handed to it. `parameters` is an envelope, None if there is none.
+
+    `state` is RUNNING; PENDING where the worker has to find out whether it may begin; CANCELLING where it has to end.
+    """
 
     run_id: str
     token: str
@@ -115,6 +127,7 @@ class Claim:
     started: str
     task: str
     parameters: bytes | None
+    state: str = "RUNNING"
     name: str | None = None
     max_retries: int | None = None
     retry_delays: str | None = None
@@ -128,11 +141,16 @@ class Claim:
 
 @dataclass(slots=True)
 class Seat:
-    """A worker's place at the table: its name, its queues in order, and the number of its next cycle."""
+    """A worker's place at the table: its name, its queues in order, and the number of its next cycle.
+
+    `takes_turns`: each of the queues is the first one in its turn, instead of always the same.
+    """
 
     worker: str
     queues: Sequence[str]
     number: int = 1
+    awaited_only: bool = False
+    takes_turns: bool = False
     key_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -145,8 +163,15 @@ class Seat:
             keys.SUSPENDED,
         ]
         for queue in self.queues:
-            names += (keys.queue(queue), keys.wake(queue), keys.queue_settings(queue), keys.WIP + queue)
+            names += (keys.queue(queue), keys.wake(queue), keys.queue_settings(queue), keys.awaited(queue))
+            names.append(keys.WIP + queue)
         self.key_names = tuple(names)
+
+    def turn(self) -> None:
+        """Let the next queue come first, if they take turns. What was asked under a number keeps its answer."""
+        if self.takes_turns:
+            names = self.key_names
+            self.key_names = (*names[:OF_SEAT], *names[OF_SEAT + OF_QUEUE :], *names[OF_SEAT : OF_SEAT + OF_QUEUE])
 
 
 class Cycle(NamedTuple):
@@ -157,9 +182,11 @@ class Cycle(NamedTuple):
     claims: list[Claim]
 
 
-def cycle(seat: Seat, reports: Sequence[Report], want: int) -> Request[Cycle]:
+def cycle(seat: Seat, reports: Sequence[Report], want: int, settings: Settings) -> Request[Cycle]:
     """Report ended attempts and begin up to `want` new ones."""
-    arguments: list[Argument] = [seat.worker, seat.number, want, len(reports)]
+    grace, retention = settings.unknown_task_grace, settings.retention_cancelled
+    mode = "awaited" if seat.awaited_only else ""
+    arguments: list[Argument] = [seat.worker, seat.number, want, grace, retention, mode, len(reports)]
     for report in reports:
         arguments += (report.run_id, report.token)
         arguments += report.outcome
@@ -168,11 +195,11 @@ def cycle(seat: Seat, reports: Sequence[Report], want: int) -> Request[Cycle]:
 
 def _cycle(answer: Any) -> Cycle:
     tag, verdicts, claims = answer
-    return Cycle(tag.decode(), _texts(verdicts), [_claim(*fields) for fields in claims])
+    return Cycle(tag.decode(), texts(verdicts), [_claim(*fields) for fields in claims])
 
 
 def _claim(*fields: Any) -> Claim:
-    run_id, token, attempt, run_count, crashes, started, task, parameters, *rest = fields
+    run_id, token, attempt, run_count, crashes, started, task, parameters, state, *rest = fields
     name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent = rest
     return Claim(
         run_id.decode(),
@@ -181,21 +208,22 @@ def _claim(*fields: Any) -> Claim:
         run_count,
         crashes,
         started.decode(),
-        _text(task),
+        text(task),
         parameters,
-        name and _text(name),
+        state.decode(),
+        name and text(name),
         max_retries and int(max_retries),
-        retry_delays and _text(retry_delays),
+        retry_delays and text(retry_delays),
         timeout and float(timeout),
         result_ttl and int(result_ttl),
-        parent and _text(parent),
-        flow and _text(flow),
-        correlation and _text(correlation),
-        traceparent and _text(traceparent),
+        parent and text(parent),
+        flow and text(flow),
+        correlation and text(correlation),
+        traceparent and text(traceparent),
     )
 
 
-def _text(field: bytes) -> str:
+def text(field: bytes) -> str:
     """Damaged text stays readable: an error here would strike every run of the batch."""
     return field.decode(errors="replace")
 
@@ -242,7 +270,7 @@ def _recorded(answer: Any) -> Recorded:
         run_count,
         seq,
         state_type.decode(),
-        _text(state_name),
+        text(state_name),
         state_time.decode(),
     )
 
@@ -252,100 +280,9 @@ def give_back(worker: str, held: Sequence[tuple[str, str]], message: str, settin
     arguments: list[Argument] = [worker, message, settings.retention_cancelled, len(held)]
     for pair in held:
         arguments += pair
-    return Request(SCRIPTS["give_back"], [keys.RUNNING, keys.COUNTS], arguments, _texts)
+    return Request(SCRIPTS["give_back"], [keys.RUNNING, keys.COUNTS], arguments, texts)
 
 
-# --- processes --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """What a fleet says of one of its workers with each beat. `fields` are those of RQ's registration and ours."""
-
-    worker: str
-    queues: Sequence[str]
-    fields: Mapping[str, Argument]
-    is_new: bool = False
-
-
-def beat(pulses: Sequence[Pulse], settings: Settings, lifetime: int = 480) -> Request[list[str]]:
-    """Renew leases; the answer names the buried."""
-    arguments: list[Argument] = [settings.lease, lifetime, len(pulses)]
-    for pulse in pulses:
-        arguments += (pulse.worker, "new" if pulse.is_new else "", len(pulse.queues), *pulse.queues, len(pulse.fields))
-        for pair in pulse.fields.items():
-            arguments += pair
-    return Request(SCRIPTS["beat"], [keys.LEASES, keys.WORKERS], arguments, _texts)
-
-
-class Death(NamedTuple):
-    """A worker that is over. `why` completes "Attempt 2 was lost: "; '' is a planned stop.
-
-    `in_body` is the run that was in its body: an id, '' for none, '*' where nobody knows (then all count as lost).
-    """
-
-    worker: str
-    why: str
-    in_body: str = "*"
-
-
-class Buried(NamedTuple):
-    """What became of the runs of a worker that is over: `lost` and `uncounted` ones are queued again."""
-
-    worker: str
-    lost: int
-    ended: int
-    uncounted: int
-
-
-def reap(deaths: Sequence[Death], settings: Settings) -> Request[list[Buried]]:
-    """Bury these workers; without names, those whose lease is over."""
-    arguments: list[Argument] = [
-        settings.crash_budget,
-        settings.retention_failed,
-        settings.retention_cancelled,
-        len(deaths),
-    ]
-    for death in deaths:
-        arguments += death
-    key_names = [keys.LEASES, keys.RUNNING, keys.COUNTS, keys.WORKERS, keys.QUARANTINE]
-    return Request(SCRIPTS["reap"], key_names, arguments, _buried)
-
-
-def _buried(answer: Any) -> list[Buried]:
-    return [Buried(answer[i].decode(), *answer[i + 1 : i + 4]) for i in range(0, len(answer), 4)]
-
-
-def greet() -> Request[str]:
-    """Mark a Redis that is new to Baton; the answer is the layout of its data."""
-    return Request(SCRIPTS["greet"], [keys.META], [LAYOUT, __version__], lambda answer: answer.decode(errors="replace"))
-
-
-# --- upkeep -----------------------------------------------------------------------------------------------------------
-
-
-class Promoted(NamedTuple):
-    """How many due runs were queued, and in how many seconds the next one is due (None: none is scheduled)."""
-
-    moved: int
-    next_due: float | None
-
-
-def promote(most: int = 100) -> Request[Promoted]:
-    """Queue what is due, at most so many runs per queue, and wake workers where ids lie unnoticed."""
-    key_names = [keys.QUEUES, keys.COUNTS, keys.SUSPENDED, keys.WAKE_DUE]
-    return Request(SCRIPTS["promote"], key_names, [most], _promoted)
-
-
-def _promoted(answer: Any) -> Promoted:
-    moved, next_due = answer
-    return Promoted(moved, float(next_due) if next_due else None)
-
-
-def sweep(most: int = AT_ONCE) -> Request[int]:
-    """Remove runs whose retention is over; the answer is how many."""
-    return Request(SCRIPTS["sweep"], [keys.QUEUES], [most], int)
-
-
-def _texts(answer: Any) -> list[str]:
-    return [_text(text) for text in answer]
+def texts(answer: Any) -> list[str]:
+    """An answer of texts."""
+    return [text(part) for part in answer]

@@ -33,7 +33,7 @@ from shared.clock import monotonic
 from shared.errors import ConfigError, RedisUnavailable, StorageFull
 from shared.retries import backoff
 from shared.scripts import Script
-from shared.settings import Settings
+from shared.settings import WAIT_SLACK, Settings
 from shared.transport import Argument, Command
 
 T = TypeVar("T")
@@ -78,7 +78,8 @@ class Connection:
         Raises:
             RedisUnavailable: no answer.
         """
-        return self._once(lambda: self._ask("BLPOP", *lists, seconds, patience=seconds + 2) is not None, "BLPOP")
+        patience = seconds + WAIT_SLACK
+        return self._once(lambda: self._ask("BLPOP", *lists, seconds, patience=patience) is not None, "BLPOP")
 
     def send(self, *command: Argument) -> None:
         """Send a command whose answer is read later, with `hear`.
@@ -141,7 +142,7 @@ class Connection:
         try:
             return self._connection.read_response()
         except _REFUSALS as error:
-            return error
+            return error.with_traceback(None)  # as a value it would keep alive all that its frames hold
 
     def _insist(self, call: Callable[[], T], what: str) -> T:
         give_up_at = None

@@ -19,9 +19,11 @@ AWAITED = "baton:awaited:"
 QUEUE_SETTINGS = "baton:queue:"
 HOOKS = "baton:hooks:"
 SUSPENDED = "rq:suspended"
+INTERMEDIATE = ":intermediate"
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 JOB = "rq:job:"
+RESULTS = "rq:results:"
 RUN = "baton:run:"
 RUN_PARTS = (
     "parameters",
@@ -64,6 +66,7 @@ STATS = "baton:stats:"
 TASKS = "baton:tasks"
 TASK = "baton:task:"
 TAG = "baton:tag:"
+TAGS = "baton:tags"
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
 LIMITS = "baton:limits"
@@ -91,6 +94,31 @@ def wake(queue_name: str) -> str:
 def queue_settings(name: str) -> str:
     """What an operator set for this queue: paused, cap."""
     return QUEUE_SETTINGS + name
+
+
+def awaited(queue_name: str) -> str:
+    """Hints of this queue: ids that somebody waits for."""
+    return AWAITED + queue_name
+
+
+def limit(name: str) -> str:
+    """A limit: its slots, and how fast they free themselves."""
+    return LIMIT + name
+
+
+def limit_part(name: str, part: Literal["holders", "waiters"]) -> str:
+    """Who holds the slots of a limit, or waits for one."""
+    return f"{LIMIT}{name}:{part}"
+
+
+def tag_runs(tag: str) -> str:
+    """The index of the runs with a tag."""
+    return f"{TAG}{tag}:runs"
+
+
+def schedule(schedule_id: str) -> str:
+    """A schedule: what to submit, and when."""
+    return SCHEDULE + schedule_id
 
 
 def job(run_id: str) -> str:
@@ -197,6 +225,7 @@ TABLE = (
     Key(TASKS, "set", "-", "task keys that were ever submitted"),
     Key(f"{TASK}<key>:counts", "hash", "-", "counters and durations of a task"),
     Key(f"{TASK}<key>:runs", "zset", "trimmed with retention", "ids of a task by submit time; off unless switched on"),
+    Key(TAGS, "set", "-", "tags that were ever given"),
     Key(f"{TAG}<tag>:runs", "zset", "trimmed with retention", "ids with a tag by submit time"),
     Key(LIMITS, "set", "-", "names of limits"),
     Key(f"{LIMIT}<name>", "hash", "-", "slots and decay of a limit"),
@@ -212,7 +241,7 @@ TABLE = (
     Key(META, "hash", "-", "layout version and who created it"),
 )
 
-# What the scripts call these names. The loader puts them, as Lua locals, in front of every script.
+# What the scripts call these names. The loader puts them in as constants.
 LUA = {
     "QUEUES": QUEUES,
     "QUEUE": QUEUE,
@@ -241,6 +270,18 @@ LUA = {
     "TASK": TASK,
     "TAG": TAG,
     "QUARANTINE": QUARANTINE,
+    "AWAITED": AWAITED,
+    "CONTINUE": CONTINUE,
+    "DEADLINES": DEADLINES,
+    "FLEET": FLEET,
+    "IDEMPOTENCY": IDEMPOTENCY,
+    "LIMIT": LIMIT,
+    "LIMITS": LIMITS,
+    "RESULTS": RESULTS,
+    "SCHEDULE": SCHEDULE,
+    "SCHEDULES": SCHEDULES,
+    "TAGS": TAGS,
+    "WAKE_AWAITED": WAKE_AWAITED,
 }
 
 

@@ -5,30 +5,20 @@
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shared import commands, keys, records
-from shared.commands import (
-    AT_ONCE,
-    Buried,
-    Cycle,
-    Death,
-    NewRun,
-    Outcome,
-    Promoted,
-    Pulse,
-    Recorded,
-    Report,
-    Request,
-    Seat,
-)
+from shared import commands, keys, records, steering, upkeep
+from shared.commands import AT_ONCE, Cycle, NewRun, Outcome, Recorded, Report, Request, Seat
 from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
 from shared.runs import TaskRun
+from shared.seen import Needed, Stray
 from shared.settings import Settings
 from shared.states import State
-from shared.transport import Transport
+from shared.steering import Cleared, QueueChange, Steered
+from shared.transport import Argument, Transport
+from shared.upkeep import Beaten, Buried, Death, Promoted, Pulse, Recount
 from shared.version import LAYOUT
 
 T = TypeVar("T")
@@ -43,19 +33,24 @@ class RunLedger:
         self._transport = transport
         self._settings = settings
 
+    @property
+    def address(self) -> str:
+        """`host:port/db` of the Redis that it is in, without credentials."""
+        return self._transport.address
+
     def _send(self, request: Request[T]) -> T:
         return request.read(self._transport.evaluate(request.script, request.key_names, request.arguments))
 
     # --- submitting and proposing -------------------------------------------------------------------------------------
 
     def submit(self, runs: Sequence[NewRun]) -> list[str]:
-        """Accept runs, 500 a call; a tag for each: OK, EXISTS (a repeat), CONFLICT (the id is another run's).
+        """Accept runs, 500 a call; a tag for each: OK, EXISTS (a repeat), or why not (see `submit.lua`).
 
         Repeatable: a run is known by its id, task and parameters.
         """
         tags: dict[int, str] = {}
         for places in commands.calls(runs):
-            answered: list[str] = self._send(commands.submit([runs[i] for i in places]))
+            answered: list[str] = self._send(commands.submit([runs[i] for i in places], self._settings))
             tags.update(zip(places, answered, strict=True))
         return [tags[i] for i in range(len(runs))]
 
@@ -84,7 +79,7 @@ class RunLedger:
 
         Repeatable: under the same number a cycle answers what it answered, and the number goes on only with an answer.
         """
-        answer = self._send(commands.cycle(seat, reports, want))
+        answer = self._send(commands.cycle(seat, reports, want, self._settings))
         seat.number += 1
         return answer
 
@@ -92,21 +87,124 @@ class RunLedger:
         """Put attempts (run id, token) back to the head of their queues, uncounted. Repeatable: by token."""
         return self._send(commands.give_back(worker, held, message, self._settings))
 
-    def beat(self, pulses: Sequence[Pulse]) -> list[str]:
-        """Renew the leases of these workers; answers the buried. Repeatable: it writes what holds now."""
-        return self._send(commands.beat(pulses, self._settings))
+    def beat(self, pulses: Sequence[Pulse]) -> Beaten:
+        """Renew the leases of these workers. Repeatable: it writes what holds now."""
+        return self._send(upkeep.beat(pulses, self._settings))
 
     def reap(self, deaths: Sequence[Death] = ()) -> list[Buried]:
         """Bury these workers, or those whose lease is over. Repeatable: who is buried holds nothing."""
-        return self._send(commands.reap(deaths, self._settings))
+        return self._send(upkeep.reap(deaths, self._settings))
 
     def promote(self, most: int = 100) -> Promoted:
         """Queue what is due. Repeatable: each run is moved once."""
-        return self._send(commands.promote(most))
+        return self._send(upkeep.promote(most))
 
     def sweep(self, most: int = AT_ONCE) -> int:
         """Remove what is past its retention; how many. Repeatable: what is gone is gone."""
-        return self._send(commands.sweep(most))
+        return self._send(upkeep.sweep(most))
+
+    def expire(self, most: int = 100) -> int:
+        """End what has waited too long; how many were looked at. Repeatable: who has ended is in no row any more."""
+        return self._send(upkeep.expire(self._settings, most))
+
+    def go_on(self, most: int = 1) -> int:
+        """Go on with continuations; how many are left. Repeatable: what was done is not there any more."""
+        return self._send(upkeep.go_on(self._settings, most))
+
+    def reconcile(self, run_ids: Sequence[str]) -> list[str]:
+        """Adopt or clean what was done to these runs behind the ledger's back; what was done to each, in words.
+
+        Repeatable: what is as it should be is left alone.
+        """
+        done: list[str] = []
+        for start in range(0, len(run_ids), AT_ONCE):
+            answered: list[str] = self._send(upkeep.reconcile(run_ids[start : start + AT_ONCE], self._settings))
+            done += answered
+        return done
+
+    def fire(self, schedule_id: str, due: str, next_due: str, fields: Mapping[str, Argument], run: NewRun) -> str:
+        """Submit the run of an occurrence and write when the next one is due. Repeatable: then it is due later."""
+        return self._send(upkeep.fire(schedule_id, due, next_due, fields, run, self._settings))
+
+    def strike(self, strays: Sequence[Stray]) -> list[bool]:
+        """Take rows out of indexes where their runs do not belong; whether each was. Repeatable: what is gone is so."""
+        struck: list[bool] = []
+        for start in range(0, len(strays), AT_ONCE):
+            answered: list[bool] = self._send(upkeep.strike(strays[start : start + AT_ONCE]))
+            struck += answered
+        return struck
+
+    def write_needs(self, needs: Sequence[Needed]) -> list[bool]:
+        """Write how many runs need these results; whether each was as seen. Repeatable: then they are as written."""
+        written: list[bool] = []
+        for start in range(0, len(needs), AT_ONCE):
+            answered: list[bool] = self._send(upkeep.write_needs(needs[start : start + AT_ONCE]))
+            written += answered
+        return written
+
+    def recount(self, counters: Sequence[Recount]) -> bool:
+        """Write counters as they were found, if none has moved since. Repeatable: then they are as written."""
+        return self._send(upkeep.recount(counters))
+
+    # --- steering -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, run_ids: Sequence[str], *, actor: str = "", message: str = "") -> list[Steered]:
+        """End runs that wait, ask the processes of those that run. Repeatable: a cancelled run is left as it is."""
+        answers: list[Steered] = []
+        for start in range(0, len(run_ids), AT_ONCE):
+            page = run_ids[start : start + AT_ONCE]
+            answered: list[Steered] = self._send(steering.cancel(page, self._settings, actor=actor, message=message))
+            answers += answered
+        return answers
+
+    def retry(
+        self,
+        run_id: str,
+        seq: int,
+        operation: str,
+        *,
+        actor: str = "",
+        message: str = "",
+        delay: float = 0,
+        rerun: bool = False,
+    ) -> Steered:
+        """Make a run that has ended wait again. Repeatable: the run keeps the id of the operation."""
+        return self._send(
+            steering.retry(run_id, seq, operation, actor=actor, message=message, delay=delay, rerun=rerun)
+        )
+
+    def force(self, run_id: str, seq: int, operation: str, outcome: Outcome, *, actor: str = "") -> Steered:
+        """Write a state without asking the rules. Repeatable: the run keeps the id of the operation."""
+        return self._send(steering.force(run_id, seq, operation, outcome, actor=actor))
+
+    def resume(self, run_id: str, seq: int, operation: str, *, actor: str = "", given: bytes = b"") -> Steered:
+        """Let a paused run go on. Repeatable: the run keeps the id of the operation."""
+        return self._send(steering.resume(run_id, seq, operation, actor=actor, given=given))
+
+    def set_queue(self, queue: str, what: QueueChange, value: Argument = "") -> bool:
+        """Pause, resume or cap a queue; whether anything changed. Repeatable: it writes what shall hold."""
+        return self._send(steering.set_queue(queue, what, value))
+
+    def move(self, queue: str, to: str, *, actor: str = "", most: int = AT_ONCE) -> Cleared:
+        """Put runs that wait in a queue into another. Repeatable: what was moved is not there any more."""
+        return self._send(steering.move(queue, to, actor=actor, most=most))
+
+    def purge(self, queue: str, *, actor: str = "", message: str = "", most: int = AT_ONCE) -> Cleared:
+        """Cancel runs that wait in a queue for a worker. Repeatable: what was cancelled does not wait any more."""
+        return self._send(steering.purge(queue, self._settings, actor=actor, message=message, most=most))
+
+    def set_limit(self, name: str, slots: int | None, decay: float | None = None) -> int:
+        """Make, change or delete a limit; how many wait for it still. Repeatable: it writes what shall hold."""
+        return self._send(steering.set_limit(name, slots, decay))
+
+    def drop(self, entries: Sequence[str]) -> int:
+        """Remove entries of the quarantine; how many were there. Repeatable: what is gone is gone."""
+        starts = range(0, len(entries), AT_ONCE)
+        return sum(self._send(steering.drop(entries[start : start + AT_ONCE])) for start in starts)
+
+    def wait_for(self, run_ids: Sequence[str]) -> int:
+        """Tell workers that somebody waits for these runs. Repeatable: a hint is no place of a run."""
+        return self._send(steering.wait_for(run_ids))
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -199,7 +297,7 @@ class RunLedger:
                 f"Redis at {self._transport.address} is a cluster: RQ's keys carry no hash tags, so Baton needs a "
                 "single primary, with Sentinel or managed failover"
             )
-        layout = self._send(commands.greet())
+        layout = self._send(upkeep.greet())
         if not layout.isdigit():
             raise ConfigError(f"Redis at {self._transport.address} holds data of layout {layout!r}")
         if int(layout) > LAYOUT:
@@ -219,8 +317,14 @@ class RunLedger:
             return None
         return info.get("run_id", ""), float(info["uptime_in_seconds"])
 
-    def _info(self) -> dict[str, str]:
-        (text,) = self._transport.read([("INFO", "server")])
+    def evicting_policy(self) -> str:
+        """By which policy the server drops keys when its memory is full; '' if it drops none, or does not tell."""
+        info = self._info("memory")
+        policy = info.get("maxmemory_policy", "noeviction")
+        return "" if policy == "noeviction" or info.get("maxmemory", "0") == "0" else policy
+
+    def _info(self, section: str = "server") -> dict[str, str]:
+        (text,) = self._transport.read([("INFO", section)])
         if isinstance(text, Exception):
             return {}  # the in-process server has no INFO; others may forbid it
         return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)

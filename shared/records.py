@@ -154,7 +154,7 @@ def result_value(result: bytes, traceback: bytes | None, limit: int) -> Any:
 
 def _run(run_id: str, fields: dict[str, str], state: State[Any]) -> TaskRun:
     def moment(name: str) -> Any:
-        return parse_iso(fields[name]) if name in fields else None
+        return parse_iso(fields[name]) if fields.get(name) else None  # RQ's tools write empty ones
 
     kind = FlowRun if fields.get("kind") == "flow" else TaskRun
     try:

@@ -148,7 +148,7 @@ def retry_failed(run: RunLike, proposed: State[Any], facts: Facts, at: datetime)
     """
     if facts.retriable is False or proposed.state_details.retriable is False:
         return None
-    if run.run_count - run.crashes > run.retries:
+    if not has_tries_left(run):
         return None
     message, data = proposed.message, proposed.data
     if facts.delay == 0 and facts.proposer == "attempt":
@@ -157,6 +157,11 @@ def retry_failed(run: RunLike, proposed: State[Any], facts: Facts, at: datetime)
         due = later(at, facts.delay)
         state = substitute(proposed, at, StateType.SCHEDULED, "AwaitingRetry", message, data=data, scheduled_time=due)
     return Verdict("REJECT", state, "Retrying")
+
+
+def has_tries_left(run: RunLike) -> bool:
+    """True if a failure of the present attempt may be followed by another one; lost attempts use up no try."""
+    return run.run_count - run.crashes <= run.retries
 
 
 def name_starts(run: RunLike, proposed: State[Any], _facts: Facts, _at: datetime) -> Verdict | None:

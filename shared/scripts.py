@@ -1,21 +1,47 @@
-"""The Lua scripts as they are sent: key names, prelude, what else a script stands on, the script. Sends nothing."""
+"""The Lua scripts as they are sent: prelude, what else a script stands on, the script. Sends nothing.
 
+# Every call of a script makes its functions anew, and Lua 5.1 finds each variable that a function takes along by
+# walking the list of all that were taken before. So key names are put in as constants instead of variables, and all
+# that follows the prelude stands in a function of its own, which takes the prelude's variables along once.
+"""
+
+import re
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 
 from shared import keys
+from shared.failpoints import is_off
 
-_ATTEMPTS = ("prelude", "attempts")
+_MOVES = ("prelude", "places", "attempts")
+_ACCEPTS = (*_MOVES, "accepting")
+_CLEARS = (*_MOVES, "clearing")
 _STANDS_ON = {
-    "beat": ("prelude",),
-    "cycle": _ATTEMPTS,
-    "give_back": _ATTEMPTS,
+    "await": ("prelude", "places"),
+    "beat": _MOVES,
+    "cancel": _MOVES,
+    "continue": _MOVES,
+    "cycle": _MOVES,
+    "drop": ("prelude",),
+    "expire": _MOVES,
+    "fire": _ACCEPTS,
+    "force": _MOVES,
+    "give_back": _MOVES,
     "greet": ("prelude",),
-    "promote": ("prelude",),
-    "propose": _ATTEMPTS,
-    "reap": _ATTEMPTS,
-    "submit": ("prelude",),
+    "move": _CLEARS,
+    "needs": ("prelude",),
+    "promote": ("prelude", "places"),
+    "propose": _MOVES,
+    "purge": _CLEARS,
+    "reap": _MOVES,
+    "reconcile": _MOVES,
+    "recount": ("prelude",),
+    "resume": _MOVES,
+    "retry": _MOVES,
+    "set_limit": ("prelude", "places"),
+    "set_queue": ("prelude",),
+    "strike": ("prelude", "places"),
+    "submit": _ACCEPTS,
     "sweep": ("prelude",),
 }
 
@@ -29,17 +55,29 @@ class Script:
     sha: str
 
 
-def _names() -> str:
-    parts = ", ".join(f"'{part}'" for part in keys.RUN_PARTS)
-    return "\n".join(
-        [*(f"local {name} = '{key}'" for name, key in keys.LUA.items()), f"local PARTS = {{ {parts} }}", ""]
-    )
+_FENCE = "local is_fenced = true"
+"""The line of `cycle.lua` that a test changes to see what then goes wrong."""
+
+# A comment or a text, as it is; or a name that may be one of a key: not a field, neither read nor in a table.
+_WORD = re.compile(r"(--[^\n]*|'[^'\n]*')|(?<![.\w])([A-Z_]+)\b(?!\s*=[^=])")
+
+
+def _with_key_names(source: str) -> str:
+    def word(match: re.Match[str]) -> str:
+        text, name = match.groups()
+        return text or (f"'{keys.LUA[name]}'" if name in keys.LUA else name)
+
+    return _WORD.sub(word, source)
 
 
 def _compose(name: str) -> Script:
     folder = files("shared") / "lua"
-    sources = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_STANDS_ON[name], name)]
-    text = "\n".join([_names(), *sources])
+    first, *others = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_STANDS_ON[name], name)]
+    parts = ", ".join(f"'{part}'" for part in keys.RUN_PARTS)
+    lines = [f"local PARTS = {{ {parts} }}", first, "return (function()", *others, "end)()", ""]
+    text = _with_key_names("\n".join(lines))
+    if is_off("fence"):
+        text = text.replace(_FENCE, "local is_fenced = false")
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -13,6 +13,9 @@ from shared.errors import ConfigError
 
 PREFIX = "BATON_"
 
+WAIT_SLACK = 2.0
+"""Seconds that a wait in Redis may take longer than was asked for, before it counts as lost."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Retention = Annotated[int, Field(ge=60)]
 
@@ -28,7 +31,12 @@ class Settings(BaseModel):
     beat: Seconds = 10.0
     reap: Seconds = 5.0
     crash_budget: int = Field(default=3, ge=1)
+    cancel_grace: Seconds = 5.0
+    timeout_grace: Seconds = 5.0
+    cancel_patience: Seconds = 300.0
+    unknown_task_grace: float = Field(default=60.0, ge=0, allow_inf_nan=False)
     stop_grace: float = Field(default=25.0, ge=0, allow_inf_nan=False)
+    watchdog: Seconds = 60.0
 
     begin_ahead: int = Field(default=16, ge=1, le=100)
     busy_after: Seconds = 0.005
@@ -63,6 +71,12 @@ class Settings(BaseModel):
             raise ValueError(f"reap ({self.reap:g} s) must be at most half of lease ({self.lease:g} s)")
         if self.future_sweep > self.lease:
             raise ValueError(f"future_sweep ({self.future_sweep:g} s) must be at most lease ({self.lease:g} s)")
+        longest = max(self.worker_budget + self.connect_timeout + self.socket_timeout, self.idle_wait + WAIT_SLACK)
+        if self.watchdog < 2 * longest:
+            raise ValueError(
+                f"watchdog ({self.watchdog:g} s) must be at least twice the longest wait of a call ({longest:g} s: "
+                "worker_budget + connect_timeout + socket_timeout, or idle_wait + 2): who waits is not stuck"
+            )
         return self
 
     @classmethod

@@ -1,8 +1,4 @@
--- How attempts begin, end and go back: put after the prelude in front of the scripts that do one of these.
-
-local function given(value)
-  return value ~= '' and value or nil
-end
+-- How attempts begin, end and go back: put after prelude and places in front of the scripts that do one of these.
 
 local OUTCOME = 9
 
@@ -18,13 +14,13 @@ end
 
 -- True if an attempt or a run can end so.
 local function is_end(state)
-  return state == 'SCHEDULED' or REGISTRY[state] ~= nil
+  return state == 'SCHEDULED' or state == 'PAUSED' or REGISTRY[state] ~= nil
 end
 
 -- What a cancelling run ends as, whatever its body still returned or raised.
-local function cancelled_instead(outcome)
+local function cancelled_instead(outcome, retention)
   return {
-    state = 'CANCELLED', name = 'Cancelled', retention = outcome.retention,
+    state = 'CANCELLED', name = 'Cancelled', retention = retention,
     message = 'Cancelled while running; its outcome ' .. outcome.name .. ' was not recorded.',
   }
 end
@@ -34,7 +30,7 @@ local function cancelled(retention)
 end
 
 -- Stores what the outcome carries under keys of their own; they live as long as the run, the result perhaps shorter.
-local function keep(run, outcome, expiry, set)
+local function keep(run, outcome, is_final, expiry, set)
   local result, traceback = RUN .. run.id .. ':result', RUN .. run.id .. ':traceback'
   if outcome.result then
     call('SET', result, outcome.result)
@@ -46,7 +42,7 @@ local function keep(run, outcome, expiry, set)
   end
   if outcome.error then
     set[#set + 1], set[#set + 2] = 'error', short(outcome.error)
-  elseif expiry and run.error then
+  elseif is_final and run.error then
     -- That of an earlier attempt: it is no reason of this end.
     call('HDEL', run.key, 'error')
     call('DEL', traceback)
@@ -69,36 +65,56 @@ local function count_duration(run, took)
   count(key, 'took_le_' .. bucket, 1)
 end
 
--- Ends the attempt, or the whole run: a terminal state, or SCHEDULED for a retry after `delay`.
+-- Ends the attempt, or the whole run: a terminal state, SCHEDULED for a retry after `delay`, or PAUSED for `delay` at
+-- most (0: without end) with no process.
 local function settle(run, outcome, more)
-  local set, held, due, expiry = {}, HELD_TYPES[run.type], nil, nil
-  local ran = run.ran
+  local set, held, was_handed, due, expiry = {}, HELD_TYPES[run.type], is_held(run), nil, nil
+  local ran, is_final = run.ran, REGISTRY[outcome.state] ~= nil
   leave(run)
   if outcome.state == 'SCHEDULED' then
     due = due_in(outcome.delay or 0)
     schedule(run, due)
     if held then
-      run.token = new_token(run) -- else this attempt could still propose, as if the next one were its own
-      set = { 'token', digits(run.token), 'last_end', 'failed' }
+      set = { 'last_end', 'failed' }
       count(TODAY, 'retried', 1)
+    end
+  elseif outcome.state == 'PAUSED' then
+    due = (outcome.delay or 0) > 0 and due_in(outcome.delay) or nil
+    call('ZADD', PAUSED, due and format('%.3f', due) or '+inf', run.id)
+    if held then
+      run.run_count = math.max(0, run.run_count - 1)
+      set = { 'run_count', run.run_count, 'last_end', 'paused' }
     end
   else
     expiry = retire(run, outcome.state, outcome.retention)
     set = { 'ended_at', after(run.time) }
   end
-  keep(run, outcome, expiry, set)
+  if was_handed and not is_final then
+    run.token = new_token(run) -- else this attempt could still propose, as if the next one were its own
+    set[#set + 1], set[#set + 2] = 'token', digits(run.token)
+  end
+  keep(run, outcome, is_final, expiry, set)
   more.message, more.due = outcome.message, due and iso_of(due)
   record(run, outcome.state, outcome.name, more, set)
-  if expiry and held then count_duration(run, run.ran - ran) end
+  if is_final and held then count_duration(run, run.ran - ran) end
+  if is_final and run.ties then untie(run) end
+end
+
+-- Enters a run, under its present token, where everything that processes hold is found.
+local function hold(run, worker, place)
+  call('ZADD', WIP .. run.queue, '+inf', run.id .. ':' .. digits(run.token))
+  call('ZADD', RUNNING, format('%.3f', NOW), run.id)
+  call('HSET', HELD .. worker .. ':runs', run.id, digits(run.token) .. ' ' .. place)
 end
 
 -- Begins an attempt: new number, new token, RUNNING, held by this worker. `place` says when it was begun: cycle, place.
+-- Its limits have slots for it: see full_limit().
 local function begin(run, worker, place, message)
-  local name, time = 'Running', after(run.time)
+  local name, time, old_token = 'Running', after(run.time), run.token
   if run.attempt > 0 then
     name = call('HGET', run.key, 'last_end') == 'failed' and 'Retrying' or 'Rerunning'
   end
-  leave(run)
+  leave(run, true)
   run.attempt, run.run_count, run.token, run.worker = run.attempt + 1, run.run_count + 1, new_token(run), worker
   local set = {
     'attempt', run.attempt, 'token', digits(run.token), 'run_count', run.run_count, 'worker_name', worker,
@@ -106,9 +122,69 @@ local function begin(run, worker, place, message)
   }
   if not run.start_time then set[#set + 1], set[#set + 2] = 'start_time', time end
   record(run, 'RUNNING', name, { worker = worker, message = message }, set)
-  call('ZADD', WIP .. run.queue, '+inf', run.id .. ':' .. digits(run.token))
-  call('ZADD', RUNNING, format('%.3f', NOW), run.id)
-  call('HSET', HELD .. worker .. ':runs', run.id, digits(run.token) .. ' ' .. place)
+  hold(run, worker, place)
+  if run.limits then take_slots(run, old_token) end
+  if run.ties then
+    call('HDEL', run.key, 'slot_since', 'passed_at')
+    if run.start_within then try('ZREM', DEADLINES, run.id) end
+  end
+end
+
+-- Hands a run out as it is, PENDING: whoever holds it finds out whether it may start, and proposes that.
+local function hand_out(run, worker, place)
+  local set = {}
+  leave(run, true)
+  run.token, run.worker = new_token(run), worker
+  will_lie(run, 'held', set)
+  call('HSET', run.key, 'token', digits(run.token), 'worker_name', worker, 'status', PLACED.held, unpack(set))
+  hold(run, worker, place)
+end
+
+-- Puts a run that was handed out and did not start back to the head of its queue. Nothing happened: no transition.
+local function take_back(run)
+  leave(run)
+  run.token = new_token(run)
+  call('HSET', run.key, 'token', digits(run.token), 'status', STATUS.PENDING)
+  enqueue(run, true)
+end
+
+-- Makes a run that has ended wait again, as a new attempt; where it lies is the caller's.
+local function revive(run, actor, message)
+  leave(run)
+  persist(run.id)
+  call('DEL', RUN .. run.id .. ':result', RUN .. run.id .. ':traceback')
+  call('HDEL', run.key, 'result', 'error', 'ended_at', 'slot_since', 'passed_at')
+  run.token, run.crashes, run.run_count, run.result, run.error = new_token(run), 0, 0, nil, nil
+  if run.idem and has_key(run) then call('PERSIST', IDEMPOTENCY .. run.idem) end
+  local upstreams = run.upstreams and try('SMEMBERS', RUN .. run.id .. ':upstream') or {}
+  for i = 1, #upstreams do need(run.id, upstreams[i]) end
+  local set = { 'token', digits(run.token), 'run_count', 0, 'crashes', 0, 'last_end', 'retried', 'enqueued_at', NOW_ISO }
+  record(run, 'PENDING', 'Pending', { message = message, actor = actor }, set)
+end
+
+-- Ends a run that did not begin in its time.
+local function expire(run, retention)
+  local message = 'Not started within ' .. run.start_within .. ' seconds.'
+  settle(run, { state = 'CANCELLED', name = 'Expired', message = message, retention = retention }, {})
+end
+
+local ORPHANED = 'The parent flow run was cancelled.'
+
+-- Asks the process that holds a run to end it, or ends it if nobody holds it. Answers true if a process was asked.
+local function cancel(run, message, actor, retention, patience)
+  if not HELD_TYPES[run.type] and not (run.type == 'PAUSED' and run.place == 'held') then
+    settle(run, { state = 'CANCELLED', name = 'Cancelled', message = message, retention = retention }, { actor = actor })
+    return false
+  end
+  local place = run.place
+  run.place = nil
+  record(run, 'CANCELLING', 'Cancelling', { message = message, actor = actor, worker = run.worker }, { 'ties', '1' })
+  if place then call('HDEL', run.key, 'place') end
+  try('ZADD', DEADLINES, format('%.3f', NOW + patience), run.id)
+  if run.kids then continue_with('children', run.id, 0) end
+  local fleet = try('HGET', WORKER .. run.worker, 'fleet')
+  if type(fleet) == 'string' then call('PUBLISH', FLEET .. fleet, run.worker) end
+  return true
 end
 
 -- Takes a held run from its worker and puts it back at the head of its queue, with a higher token. An attempt that was

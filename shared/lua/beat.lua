@@ -1,18 +1,43 @@
 -- beat: renews the leases of a fleet's live processes and their registration with RQ.
 -- KEYS: baton:leases, rq:workers.
--- ARGV: lease in seconds, lifetime of a registration in seconds, how many workers, then per worker: name,
+-- ARGV: lease in seconds, lifetime of a registration in seconds, seconds that a process has to end a cancelled run, how
+--       many workers, then per worker: name,
 --       'new' or '' (a new one gets its first lease), how many queues q, their names, how many fields f, names and
 --       values, flat.
--- Answer: names of the buried: their lease was taken away, it never comes back under this name.
--- Calls: TIME TYPE ZSCORE ZADD ZREM HSET EXPIRE SADD HGET
+-- Answer: {buried, cancelled}: names of the buried, whose lease was taken away and never comes back under this name; and
+--       worker, id and token, flat, of every run that a worker holds and has to end. Among those are runs that RQ's tools
+--       cancelled.
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST
+--        PUBLISH RPUSH SADD SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
-local lease, lifetime, at, buried = tonumber(ARGV[1]), tonumber(ARGV[2]), 4, {}
+local lease, lifetime, patience, at = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 5
+local buried, to_cancel = {}, {}
 
-local wrong = misfit(LEASES, 'zset') or misfit(WORKERS, 'set')
+local wrong = misfit(LEASES, 'zset') or misfit(WORKERS, 'set') or misfit(DEADLINES, 'zset')
 if wrong then return redis.error_reply(wrong) end
 
+local function look_at_hand_of(worker)
+  local held = try('HKEYS', HELD .. worker .. ':runs')
+  for i = 1, #held do
+    local found = try('HMGET', JOB .. held[i], 'state_type', 'status', 'token')
+    if (found[1] == 'RUNNING' or found[1] == 'PAUSED') and found[2] == STATUS.CANCELLED then
+      local run = load(held[i])
+      if run and run.worker == worker then
+        call('ZREM', CANCELED .. run.queue, run.id)
+        call('PERSIST', run.key)
+        cancel(run, 'Cancelled with RQ.', 'rq', 0, patience)
+        found[1] = run.type
+      end
+    end
+    if found[1] == 'CANCELLING' and found[3] then
+      local n = #to_cancel
+      to_cancel[n + 1], to_cancel[n + 2], to_cancel[n + 3] = worker, held[i], found[3]
+    end
+  end
+end
+
 open_writes()
-for _ = 1, tonumber(ARGV[3]) do
+for _ = 1, tonumber(ARGV[4]) do
   local name, queues = ARGV[at], tonumber(ARGV[at + 2])
   local key, fields_at = WORKER .. name, at + 3 + queues
   local fields = tonumber(ARGV[fields_at])
@@ -25,9 +50,11 @@ for _ = 1, tonumber(ARGV[3]) do
     call('EXPIRE', key, lifetime)
     call('SADD', KEYS[2], key)
     for q = 1, queues do try('SADD', WORKERS_OF .. ARGV[at + 2 + q], key) end
+    look_at_hand_of(name)
   else
     buried[#buried + 1] = name
   end
   at = fields_at + 2 * fields + 1
 end
-return buried
+flush()
+return { buried, to_cancel }

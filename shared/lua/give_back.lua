@@ -3,8 +3,8 @@
 -- ARGV: worker, message, retention in seconds of a cancelled run, how many, then id and token per run, first begun first.
 -- Answer per run: OK, FENCED (not held under this token: also the answer to a repeat), GONE, BROKEN.
 -- A run that is cancelling ends CANCELLED instead.
--- Calls: TIME HMGET EXISTS LLEN ZREM HDEL HSET RPUSH LPUSH LINDEX LTRIM PUBLISH HINCRBY HINCRBYFLOAT EXPIRE EXPIREAT
---        ZADD DEL SET TYPE ZRANGE SMEMBERS
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH
+--        SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local worker, message, retention, answers = ARGV[1], ARGV[2], tonumber(ARGV[3]), {}
 
@@ -15,11 +15,13 @@ for i = 1, tonumber(ARGV[4]) do
   if not run then
     answers[i] = why
     if why == 'GONE' then forget(id, token, worker) end
-  elseif digits(run.token) ~= token or not HELD_TYPES[run.type] then
+  elseif digits(run.token) ~= token or not is_held(run) then
     answers[i] = 'FENCED'
   else
     if run.type == 'CANCELLING' then
       settle(run, cancelled(retention), { worker = worker })
+    elseif run.type == 'PENDING' then
+      take_back(run)
     else
       put_back(run, message, false, worker)
     end

@@ -2,7 +2,7 @@
 -- KEYS: baton:meta.
 -- ARGV: this Baton's layout, its version.
 -- Answer: the layout that the data has.
--- Calls: TIME HGET HSET
+-- Calls: HGET HSET TIME
 
 local layout = call('HGET', KEYS[1], 'layout')
 if layout then return layout end

@@ -1,7 +1,7 @@
 -- What every script shares: time, reading a run, leaving and entering a place, recording a transition.
--- The loader puts the key names of keys.py and this file before each script.
+-- The loader puts this file before each script, and the texts of keys.py where their names stand.
 --
--- Law 1: a run changes state by record() and its place by leave() and enter(), and nowhere else.
+-- Law 1: a run changes state by record() and leaves its place by leave() (places.lua), and nowhere else.
 -- Law 2: a script reads and checks before it writes: Lua is atomic, it does not roll back.
 -- Law 3: Redis tells the time. No argument of production code carries a time that orders anything.
 -- Law 4: a script ends with flush(), which fills the queues, writes the counters and wakes workers. Nothing between a
@@ -20,6 +20,15 @@ local STATUS = {
 }
 local REGISTRY = { COMPLETED = FINISHED, FAILED = FAILED, CRASHED = FAILED, CANCELLED = CANCELED }
 local HELD_TYPES = { RUNNING = true, CANCELLING = true }
+
+-- A run lies where its state says, unless its field `place` names another place: `held` (handed out before its start, or
+-- paused in its process), `deferred` (it waits for others), `passed` (its task was unknown here), `limit:<name>`.
+local PLACED = { held = 'started', deferred = 'deferred', passed = 'scheduled' }
+
+-- RQ's word for a run that lies in such a place; nil if there is no such place.
+local function word_at(place)
+  return PLACED[place] or (find(place, '^limit:.') and 'deferred')
+end
 
 -- --------------------------------------------------------------------------------------------------------------- time
 
@@ -137,7 +146,9 @@ local function push_all(lists, at_head)
     if at_head then
       for i = 1, floor(#ids / 2) do ids[i], ids[#ids + 1 - i] = ids[#ids + 1 - i], ids[i] end
     end
-    call(at_head and 'LPUSH' or 'RPUSH', QUEUE .. queue, unpack(ids))
+    for i = 1, #ids, 1000 do -- unpack() fails at 8,000
+      call(at_head and 'LPUSH' or 'RPUSH', QUEUE .. queue, unpack(ids, i, math.min(i + 999, #ids)))
+    end
     wake(WAKE .. queue, #ids)
   end
 end
@@ -167,7 +178,7 @@ local function misfit(key, kind)
   if found ~= kind and found ~= 'none' then return 'WRONGTYPE ' .. key .. ' is no ' .. kind end
 end
 
-local ZSETS = { WIP, SCHEDULED, FINISHED, FAILED, CANCELED }
+local ZSETS = { WIP, SCHEDULED, DEFERRED, FINISHED, FAILED, CANCELED }
 local misplaced = {}
 
 -- What is wrong with the first place of this queue that something else has taken, or false: looked up once a script.
@@ -188,12 +199,15 @@ local function number_in(field)
   return number and number >= 0 and number < 9e15 and number or nil
 end
 
+-- What only runs have that are tied to others, to a place of their own or to a deadline: those have the field `ties`.
+local TIES = { 'place', 'consumers', 'kids', 'limits', 'idem', 'start_within', 'upstreams', 'flow', 'kind' }
+
 -- Reads a run. Answers the run, or nil and why: 'GONE' (no such run) or 'BROKEN' (not readable as a run of ours). A third
 -- answer tells that the run itself is well, but a place of its queue is not ours: it cannot be moved before that is mended.
 local function load(id)
   local key = JOB .. id
   local f = try('HMGET', key, 'state_type', 'seq', 'token', 'state_time', 'origin', 'attempt', 'run_count', 'crashes',
-    'task', 'total_run_time', 'state_message', 'result', 'worker_name', 'on_crash', 'start_time', 'error')
+    'task', 'total_run_time', 'state_message', 'result', 'worker_name', 'on_crash', 'start_time', 'error', 'ties')
   if f.err then return nil, 'BROKEN' end
   if not f[1] then return nil, call('EXISTS', key) == 1 and 'BROKEN' or 'GONE' end
   local history = try('LLEN', RUN .. id .. ':history')
@@ -201,10 +215,17 @@ local function load(id)
     id = id, key = key, type = f[1], seq = f[2] and number_in(f[2]), token = number_in(f[3]), time = f[4], queue = f[5],
     attempt = number_in(f[6]), run_count = number_in(f[7]), crashes = number_in(f[8]), task = f[9],
     ran = number_in(f[10]), message = f[11], result = f[12], worker = f[13], on_crash = f[14], start_time = f[15],
-    error = f[16], rows = history,
+    error = f[16], ties = f[17], rows = history,
   }
+  if run.ties then
+    local ties = call('HMGET', key, unpack(TIES))
+    for i = 1, #TIES do run[TIES[i]] = ties[i] or nil end
+    -- A number that is none, or not above 0, keeps nothing alive.
+    if (number_in(run.consumers) or 0) == 0 then run.consumers = nil end
+  end
   if not (STATUS[run.type] and run.seq and run.token and run.queue and run.attempt and run.run_count and run.crashes
-      and run.ran and run.task and type(history) == 'number' and run.time and epoch(run.time)) then
+      and run.ran and run.task and type(history) == 'number' and run.time and epoch(run.time)
+      and (not run.place or word_at(run.place))) then
     return nil, 'BROKEN'
   end
   if misfit_in(run.queue) then return nil, 'BROKEN', true end
@@ -233,34 +254,6 @@ local function digits(number)
   return format('%.0f', number)
 end
 
--- Takes the run out of every index of its present state. A waiting id stays in its queue's list, as a tombstone.
-local function leave(run)
-  local state = run.type
-  if HELD_TYPES[state] then
-    call('ZREM', WIP .. run.queue, run.id .. ':' .. digits(run.token))
-    call('ZREM', RUNNING, run.id)
-    if run.worker then try('HDEL', HELD .. run.worker .. ':runs', run.id) end
-  elseif state == 'SCHEDULED' then
-    call('ZREM', SCHEDULED .. run.queue, run.id)
-  end
-end
-
-local function schedule(run, due)
-  local first = call('ZRANGE', SCHEDULED .. run.queue, 0, 0, 'WITHSCORES')
-  call('ZADD', SCHEDULED .. run.queue, format('%.6f', due), run.id)
-  if not first[1] or due < tonumber(first[2]) then wake(WAKE_DUE, 1) end
-end
-
--- Gives the run and everything that belongs to it a lifetime, and a row in the registry of its end.
-local function retire(run, state, seconds)
-  local expiry = SEC + math.max(1, seconds) -- a time that has come would delete the run before its last row is written
-  call('ZADD', REGISTRY[state] .. run.queue, expiry, run.id)
-  call('EXPIREAT', run.key, expiry)
-  call('EXPIREAT', RUN .. run.id .. ':history', expiry)
-  call('EXPIREAT', RUN .. run.id .. ':parameters', expiry)
-  return expiry
-end
-
 -- Records the transition to a state: hash, history, counters, channel. `set` holds further fields of the hash, flat.
 -- `more`: message, worker, actor, due (all optional).
 local function record(run, state, name, more, set)
@@ -284,7 +277,7 @@ local function record(run, state, name, more, set)
   set[n + 3], set[n + 4] = 'state_name', short(name)
   set[n + 5], set[n + 6] = 'state_time', time
   set[n + 7], set[n + 8] = 'seq', run.seq
-  set[n + 9], set[n + 10] = 'status', STATUS[state]
+  set[n + 9], set[n + 10] = 'status', run.place and word_at(run.place) or STATUS[state]
   if more.message then
     set[n + 11], set[n + 12] = 'state_message', short(more.message)
   elseif run.message then

@@ -1,11 +1,13 @@
 -- promote: runs that are due go to their queues; idle workers are woken where ids lie unnoticed.
 -- KEYS: rq:queues, baton:counts, rq:suspended, baton:wake:due.
 -- ARGV: how many runs at most per queue.
--- Answer: {moved, seconds until the next run is due, or ''}. 0 seconds: more are due already.
+-- Answer: {moved, seconds until the next run or the next deadline is due, or '', continuations, deadlines that are over}.
+--       0 seconds: more are due already.
 -- Wakes also for ids that other programs pushed, since every queue with ids and without a token gets one.
--- Calls: TIME SMEMBERS ZRANGEBYSCORE ZRANGE ZSCORE ZREM HMGET HGET EXISTS LLEN HDEL HSET RPUSH LINDEX LTRIM PUBLISH
---        HINCRBY EXPIRE XADD HINCRBYFLOAT LPUSH TYPE
+-- Calls: EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SCARD SMEMBERS
+--        SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
 
+local RESERVED = 30
 local most, moved, next_due = tonumber(ARGV[1]), 0, nil
 local queues = call('SMEMBERS', KEYS[1])
 
@@ -13,16 +15,46 @@ for i, member in ipairs(queues) do queues[i] = sub(member, 1, #QUEUE) == QUEUE a
 
 local function promote(queue, id)
   local run, why = load(id)
-  if run and run.queue == queue and run.type == 'SCHEDULED' then
+  if run and run.queue == queue and run.place == 'passed' then
+    leave(run)
+    call('HSET', run.key, 'status', STATUS.PENDING)
+    enqueue(run)
+    moved = moved + 1
+    return
+  elseif run and run.queue == queue and run.type == 'SCHEDULED' and not run.place then
     local due = iso_of(tonumber(call('ZSCORE', SCHEDULED .. queue, id)))
     leave(run)
-    record(run, 'PENDING', 'Pending', { due = due }, { 'enqueued_at', NOW_ISO })
-    enqueue(run)
+    local waits = unfinished(run)
+    if waits > 0 then
+      defer(run, waits, {})
+    else
+      record(run, 'PENDING', 'Pending', { due = due }, { 'enqueued_at', NOW_ISO })
+      enqueue(run)
+    end
     moved = moved + 1
     return
   end
   call('ZREM', SCHEDULED .. queue, id)
   if why == 'BROKEN' then quarantine('unreadable', 'run', id, 'queue', queue) end
+end
+
+-- Slots of those that hold them no longer, and reservations that were not used in time, go to the next in the row.
+local function mend(name)
+  local holders = LIMIT .. name .. ':holders'
+  local flat = try('ZRANGE', holders, 0, -1, 'WITHSCORES')
+  for i = 1, #flat, 2 do
+    local id, token = string.match(flat[i], '^(.*):([^:]*)$')
+    local run = id and try('HMGET', JOB .. id, 'state_type', 'token')
+    local is_stale = not run or (token == 'reserved' and tonumber(flat[i + 1]) < NOW - RESERVED)
+      or (token ~= 'reserved' and not (HELD_TYPES[run[1]] and run[2] == token))
+    if is_stale then call('ZREM', holders, flat[i]) end
+  end
+  if grant(name) < AT_ONCE and call('EXISTS', LIMIT .. name) == 0 then call('SREM', LIMITS, name) end
+end
+
+local limits = try('SMEMBERS', LIMITS)
+for i = 1, #limits do
+  if call('EXISTS', LIMIT .. limits[i] .. ':waiters') == 1 then mend(limits[i]) end
 end
 
 for _, queue in ipairs(queues) do
@@ -47,4 +79,13 @@ if call('EXISTS', KEYS[3]) == 0 then
   end
   flush()
 end
-return { moved, next_due and format('%.3f', math.max(0, next_due - NOW)) or '' }
+-- What others do with calls of their own: see expire and continue.
+local over = 0
+for _, key in ipairs({ DEADLINES, PAUSED }) do
+  local first = try('ZRANGE', key, 0, 0, 'WITHSCORES')
+  local at = tonumber(first[2] or nil)
+  if at and at <= NOW then over = 1 elseif at and (not next_due or at < next_due) then next_due = at end
+end
+local continuations = try('LLEN', CONTINUE)
+local next_text = next_due and next_due < math.huge and format('%.3f', math.max(0, next_due - NOW)) or ''
+return { moved, next_text, type(continuations) == 'number' and continuations or 0, over }

@@ -3,13 +3,14 @@
 -- ARGV: id, what the proposer knows ('token' or 'seq'), its value, field for the operation ('op' or 'ask'), operation id,
 --       actor or '', worker or '', then the outcome (see attempts.lua).
 -- State RUNNING begins an attempt of that worker, in place if the run is RUNNING already; PENDING queues the run;
--- CANCELLING leaves it with the worker that holds it.
+-- CANCELLING leaves it with the worker that holds it; so does PAUSED, for a flow that its own attempt pauses as `Paused`.
 -- Answer: {tag, token, attempt, run_count, seq, state type, state name, state time}. tag: OK, FENCED (another token),
---       CHANGED (another seq), TERMINAL, CANCELLING (it can only become CANCELLED), BURIED (the worker has no lease), GONE, BROKEN.
+--       CHANGED (another seq), TERMINAL, CANCELLING (it can only become CANCELLED), BURIED (the worker has no lease),
+--       FULL (no slot: it waits for one now, and is nobody's), GONE, BROKEN.
 -- A repeat of the same operation writes nothing and answers OK with what holds now; FENCED if the attempt that it left
--- is over.
--- Calls: TIME HMGET HGET EXISTS LLEN ZSCORE ZREM HDEL HSET SET DEL RPUSH LPUSH LINDEX LTRIM PUBLISH HINCRBY
---        HINCRBYFLOAT EXPIRE EXPIREAT ZADD ZRANGE TYPE
+-- is over, FULL if it was FULL.
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH
+--        SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local id, basis, known, slot, operation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local actor, worker, outcome = given(ARGV[6]), given(ARGV[7]), outcome_from(8)
@@ -17,6 +18,7 @@ local actor, worker, outcome = given(ARGV[6]), given(ARGV[7]), outcome_from(8)
 if not STATUS[outcome.state] then return redis.error_reply('ERR ' .. outcome.state .. ' is no state') end
 local held_key = HELD .. (worker or '') .. ':runs'
 local wrong = misfit(RUNNING, 'zset') or misfit(LEASES, 'zset') or misfit(held_key, 'hash')
+if outcome.state == 'PAUSED' then wrong = wrong or misfit(PAUSED, 'zset') or misfit(DEADLINES, 'zset') end
 if wrong then return redis.error_reply(wrong) end
 
 local run, why = load(id)
@@ -28,8 +30,9 @@ local function answer(tag)
 end
 
 if outcome.state == 'RUNNING' and not call('ZSCORE', KEYS[5], worker or '') then return answer('BURIED') end
-local done, left_token = string.match(call('HGET', run.key, slot) or '', '^(%S+) (%d+)$')
+local done, left_token, said = string.match(call('HGET', run.key, slot) or '', '^(%S+) (%d+) ?(%u*)$')
 if done == operation then
+  if said == 'FULL' then return answer(said) end
   -- An attempt that went on meanwhile, in other hands, is not the proposer's: its token must not reach it.
   return answer((basis == 'seq' or left_token == digits(run.token)) and 'OK' or 'FENCED')
 end
@@ -38,11 +41,23 @@ if basis == 'seq' and run.seq ~= tonumber(known) then return answer('CHANGED') e
 if REGISTRY[run.type] then return answer('TERMINAL') end
 if run.type == 'CANCELLING' and outcome.state ~= 'CANCELLED' then return answer('CANCELLING') end
 
+local tag, full, slots = 'OK', nil, nil
+if outcome.state == 'RUNNING' and run.limits then full, slots = full_limit(run) end
+
 open_writes()
-if outcome.state == 'RUNNING' then
+if full then
+  wait_for_slot(run, full, slots)
+  tag = 'FULL'
+elseif outcome.state == 'RUNNING' then
   if HELD_TYPES[run.type] then call('HSET', run.key, 'last_end', 'failed') end
   local held = call('HGET', held_key, id)
   begin(run, worker, held and string.match(held, '%d+ %d+$') or '0 1', outcome.message)
+elseif outcome.state == 'PAUSED' and outcome.name == 'Paused' and run.kind == 'flow' and basis == 'token' then
+  local set, due = {}, outcome.delay > 0 and due_in(outcome.delay)
+  will_lie(run, 'held', set)
+  if run.limits then release(run) end
+  record(run, 'PAUSED', 'Paused', { message = outcome.message, worker = worker, due = due and iso_of(due) }, set)
+  if due then call('ZADD', DEADLINES, format('%.3f', due), id) end
 elseif is_end(outcome.state) then
   settle(run, outcome, { worker = worker, actor = actor })
 else
@@ -50,6 +65,6 @@ else
   record(run, outcome.state, outcome.name, { message = outcome.message, worker = worker, actor = actor }, {})
   if outcome.state == 'PENDING' then enqueue(run) end
 end
-call('HSET', run.key, slot, operation .. ' ' .. digits(run.token))
+call('HSET', run.key, slot, operation .. ' ' .. digits(run.token) .. (full and ' FULL' or ''))
 flush()
-return answer('OK')
+return answer(tag)

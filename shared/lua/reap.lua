@@ -7,8 +7,8 @@
 --       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
 -- everything goes back uncounted.
--- Calls: TIME ZRANGE ZRANGEBYSCORE ZREM SREM HGET HMGET HGETALL EXISTS LLEN HDEL HSET DEL SET RPUSH LPUSH LINDEX
---        LTRIM PUBLISH HINCRBY HINCRBYFLOAT EXPIRE EXPIREAT ZADD XADD TYPE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM
+--        PUBLISH RPUSH SET SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
 
 local budget, crash_retention, cancel_retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local named = tonumber(ARGV[4])
@@ -52,11 +52,15 @@ local function bury(worker, why, current)
   end
   if call('ZREM', KEYS[1], worker) == 0 and #hand == 0 then return 0, { worker, 0, 0, 0 } end
   for _, entry in ipairs(hand) do
-    local run, problem = entry.run, entry.problem
+    -- What was ended before it may have changed what ties it.
+    local run, problem = entry.run and entry.run.ties and load(entry.id) or entry.run, entry.problem
     if not run then
       if problem == 'BROKEN' then quarantine('unreadable', 'run', entry.id, 'worker', worker) end
-    elseif run.worker == worker and HELD_TYPES[run.type] then
-      if run.type == 'CANCELLING' then
+    elseif run.worker == worker and is_held(run) then
+      if run.type == 'PENDING' then
+        take_back(run)
+        uncounted = uncounted + 1
+      elseif run.type == 'CANCELLING' then
         settle(run, cancelled(cancel_retention), { worker = worker })
         ended = ended + 1
       elseif (why ~= '' or run.on_crash == 'fail') and (current == '*' or current == run.id) then

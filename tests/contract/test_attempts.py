@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.commands import Claim, Death, Outcome, Recorded, Seat
+from shared.commands import Claim, Outcome, Recorded, Seat
 from shared.errors import RedisUnavailable
+from shared.upkeep import Death
 from tests.support.ledgers import (
     CANCELLED,
     CANCELLING,

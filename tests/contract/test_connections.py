@@ -51,6 +51,19 @@ def test_a_script_that_the_server_forgot_is_sent_again(store: Store) -> None:
     assert queued(store) == [first, second]
 
 
+def test_scripts_that_are_forgotten_again_and_again_lose_nothing(store: Store) -> None:
+    def submit_or_flush(ledger: RunLedger, number: int) -> int:
+        for _ in range(30):
+            if number:
+                submitted(ledger)
+            else:
+                store.client.script_flush()
+        return number
+
+    assert side_by_side(store, 4, submit_or_flush) == [0, 1, 2, 3]
+    assert len(queued(store)) == 90
+
+
 def test_a_wrong_type_among_several_answers_leaves_the_others_right(store: Store) -> None:
     store.client.set("text", "x")
     store.client.rpush("list", "y")
@@ -309,7 +322,7 @@ def test_without_memory_ends_are_recorded_and_workers_keep_their_leases(real: St
     full()
     idle = real.ledger.cycle(seat, [], 0)
     ended = real.ledger.cycle(seat, [report(claim)], 0)
-    beaten = real.ledger.beat([])
+    beaten = real.ledger.beat([]).buried
     assert (idle, ended.verdicts, beaten, real.ledger.promote().moved) == (("OK", [], []), ["OK"], [], 2)
     assert fields_of(real, claim.run_id)["state_type"] == "COMPLETED"
 

@@ -1,14 +1,16 @@
 """How a worker begins runs: which ones, in which order, which share a batch, and what a repeat of the call answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from shared import codec
 from shared.clock import parse_iso
-from shared.commands import Claim, Death, Seat
+from shared.commands import Claim, Seat
 from shared.errors import RedisUnavailable
 from shared.ledger import RunLedger
+from shared.upkeep import Death
 from tests.support.ledgers import (
     CANCELLED,
     PARAMETERS,
@@ -248,10 +250,10 @@ def test_a_repeat_does_not_answer_runs_that_were_taken_away_meanwhile(store: Sto
 def test_a_repeat_answers_a_run_that_is_to_be_cancelled_with_the_time_of_its_begin(store: Store) -> None:
     run_id = one_submitted(store.ledger)
     seat = seated(store.ledger)
-    claims = begun(store.ledger, seat)
+    claim = one_begun(store.ledger, seat)
     asked_to_cancel(store.ledger, run_id)
     seat.number -= 1
-    assert store.ledger.cycle(seat, [], 1).claims == claims
+    assert store.ledger.cycle(seat, [], 1).claims == [replace(claim, state="CANCELLING")]
 
 
 def test_a_cycle_that_the_network_delivers_after_a_later_one_does_nothing(store: Store) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.commands import Buried, Claim, Death, Pulse
+from shared.commands import Claim
 from shared.errors import RedisUnavailable
+from shared.upkeep import Buried, Death, Pulse
 from tests.support.ledgers import (
     Store,
     begun,
@@ -100,6 +101,17 @@ def test_an_unreadable_run_goes_to_quarantine_and_those_beside_it_begin(
         [{"reason": "unreadable", "run": broken, "queue": "q"}],
     )
     assert keyspace(store)[f"rq:job:{broken}"] == before
+
+
+def test_a_thousand_unreadable_runs_at_the_head_of_a_queue_hold_up_the_rest_for_a_few_calls(store: Store) -> None:
+    broken = submitted(store.ledger, 1000)
+    for run_id in broken:
+        store.client.hset(f"rq:job:{run_id}", "seq", "x")
+    fine = one_submitted(store.ledger)
+    seat = seated(store.ledger)
+    answers = [store.ledger.cycle(seat, [], 1) for _ in range(6)]
+    assert [(answer.tag, ids_of(answer.claims)) for answer in answers] == [*[("MORE", [])] * 5, ("OK", [fine])]
+    assert {entry["run"] for entry in quarantined(store)} == set(broken)
 
 
 def test_a_run_of_rqs_own_goes_to_quarantine_untouched(store: Store) -> None:
@@ -224,7 +236,7 @@ def test_where_an_index_of_all_is_something_else_nothing_is_reaped(store: Store,
 
 def test_a_registration_that_cannot_be_written_costs_no_lease(store: Store) -> None:
     store.client.set("rq:worker:w1", "not ours")
-    answers = [store.ledger.beat([Pulse("w1", ["q"], {}), Pulse("w2", ["q"], {}, is_new=True)])]
+    answers = [store.ledger.beat([Pulse("w1", ["q"], {}), Pulse("w2", ["q"], {}, is_new=True)]).buried]
     store.client.zadd("baton:leases", {"w1": 1})
-    answers.append(store.ledger.beat([Pulse("w1", ["q"], {})]))
+    answers.append(store.ledger.beat([Pulse("w1", ["q"], {})]).buried)
     assert (answers, store.client.zscore("baton:leases", "w1") > 1) == ([["w1"], []], True)

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from shared.commands import Buried, Claim, Death, Pulse
+from shared.commands import Claim
 from shared.ledger import RunLedger
+from shared.upkeep import Buried, Death, Pulse
 from tests.support.ledgers import (
     CANCELLED,
     RETRYING,
@@ -182,18 +183,18 @@ def test_a_buried_worker_never_comes_back_also_if_its_first_beat_is_delivered_la
     first, later = Pulse("w1", ["q"], {}, is_new=True), Pulse("w1", ["q"], {})
     store.ledger.reap([Death("w1", KILLED)])
     before = keyspace(store)
-    assert (store.ledger.beat([first]), store.ledger.beat([later]), store.ledger.cycle(seat, [], 1).tag) == (
-        ["w1"],
-        ["w1"],
-        "BURIED",
-    )
+    beaten = store.ledger.beat([first]).buried, store.ledger.beat([later]).buried
+    assert (beaten, store.ledger.cycle(seat, [], 1).tag) == ((["w1"], ["w1"]), "BURIED")
     assert keyspace(store) == before
 
 
 def test_a_worker_whose_lease_is_over_is_reaped_and_one_that_beats_is_not(store: Store) -> None:
     lost, kept = held(store, 1, "quiet")[0], held(store, 1, "lively")[0]
     eventually(lambda: store.client.zscore("baton:leases", "quiet") < server_time(store))
-    assert (store.ledger.beat([Pulse("lively", ["q"], {})]), store.ledger.reap()) == ([], [Buried("quiet", 1, 0, 0)])
+    assert (store.ledger.beat([Pulse("lively", ["q"], {})]).buried, store.ledger.reap()) == (
+        [],
+        [Buried("quiet", 1, 0, 0)],
+    )
     assert (queued(store), fields_of(store, kept.run_id)["state_type"]) == ([lost.run_id], "RUNNING")
     assert rows_of(store, lost.run_id)[-1]["message"] == "Attempt 1 was lost: the lease of quiet ended."
 

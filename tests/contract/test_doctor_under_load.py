@@ -8,12 +8,26 @@ import pytest
 
 from orchestrator.doctor import examine
 from orchestrator.invariants import Violation
+from orchestrator.reconcile import reconcile
 from shared import keys
 from shared.commands import Claim, Seat
 from shared.ids import new_id
 from shared.transport import Command
-from tests.support.ledgers import Store, one_begun, one_submitted, report, reported, retry_in, seated, submitted
+from tests.support.busy import at_work
+from tests.support.ledgers import (
+    Store,
+    one_begun,
+    one_submitted,
+    queued,
+    report,
+    reported,
+    retry_in,
+    seated,
+    submitted,
+)
 from tests.support.plants import OTHER, record_of_another_type, told
+
+EXAMINATIONS = 5
 
 
 def found(store: Store) -> list[Violation]:
@@ -40,6 +54,25 @@ def test_a_fleet_at_work_does_not_look_ill(real: Store) -> None:
         end.set()
         worker.join()
     assert (results, found(real)) == ([[]] * 3, [])
+
+
+def test_a_fleet_at_work_on_tied_runs_does_not_look_ill(real: Store) -> None:
+    with at_work(real):
+        results = [found(real) for _ in range(EXAMINATIONS)]
+    assert (results, found(real)) == ([[]] * EXAMINATIONS, [])
+
+
+def test_a_fleet_at_work_is_left_alone_and_what_was_lost_beside_it_comes_back(real: Store) -> None:
+    lost = submitted(real.ledger, 3, queue="idle")
+    with at_work(real):
+        real.client.delete("rq:queue:idle")
+        told_of = reconcile(real.exchange, real.ledger, lambda: None)
+    assert (told_of.done, told_of.counters, queued(real, "idle"), found(real)) == (
+        {run_id: ["put back where it waits"] for run_id in lost},
+        [],
+        lost,
+        [],
+    )
 
 
 def test_what_is_repaired_between_two_looks_is_no_violation(store: Store) -> None:
@@ -187,6 +220,8 @@ def test_an_examination_only_reads_and_never_asks_for_all_keys(real: Store) -> N
         "zmscore",
         "zrange",
         "smembers",
+        "sscan",
+        "get",
         "exists",
     }
     assert used - {"config|resetstat", "info"} <= reading

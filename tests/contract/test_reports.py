@@ -9,8 +9,9 @@ import pytest
 
 from shared import codec
 from shared.clock import iso, parse_iso, to_epoch
-from shared.commands import Death, Outcome, Report, Seat
+from shared.commands import Outcome, Report, Seat
 from shared.errors import RedisUnavailable
+from shared.upkeep import Death
 from tests.support.ledgers import (
     CANCELLED,
     COMPLETED,
@@ -254,14 +255,18 @@ def test_one_bad_report_keeps_the_others_from_nothing(store: Store) -> None:
     assert (verdicts, store.client.zcard("rq:finished:q")) == (["OK", "GONE", "BROKEN", "FENCED", "OK"], 2)
 
 
-def test_the_reports_of_a_buried_worker_are_not_recorded(store: Store) -> None:
+def test_the_reports_of_a_buried_worker_are_kept_in_quarantine_and_not_recorded(store: Store) -> None:
     seat, claim = held_by(store.ledger)
     store.ledger.reap([Death("w1", "it was killed")])
     before = keyspace(store)
-    assert (store.ledger.cycle(seat, [report(claim)], 1), keyspace(store)) == (("BURIED", [], []), before)
+    assert store.ledger.cycle(seat, [report(claim)], 1) == ("BURIED", [], [])
+    ((_, late),) = store.client.xrange("baton:quarantine")
+    assert (late["reason"], late["run"], late["token"]) == ("buried", claim.run_id, claim.token)
+    store.client.delete("baton:quarantine")
+    assert keyspace(store) == before
 
 
-@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "PAUSED", "NONSENSE"])
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "CANCELLING", "NONSENSE"])
 def test_a_report_of_what_is_no_end_is_refused_before_anything_is_written(store: Store, state: str) -> None:
     submitted(store.ledger, 2)
     seat = seated(store.ledger)

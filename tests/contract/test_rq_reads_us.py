@@ -19,7 +19,7 @@ from rq.registry import (
 from rq.suspension import resume, suspend
 
 from shared.clock import parse_iso
-from shared.commands import Death, Pulse
+from shared.upkeep import Death, Pulse
 from tests.support.ledgers import (
     CANCELLED,
     FAILED,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.clock import from_epoch, iso
-from shared.commands import Claim, Death, Outcome, Seat
+from shared.commands import Claim, Outcome, Seat
 from shared.reporting import outcome_of
 from shared.rules import Facts, Verdict, decide
 from shared.rules_facts import changed
@@ -25,6 +25,7 @@ from shared.states import (
     Scheduled,
     State,
 )
+from shared.upkeep import Death
 from tests.support.ledgers import (
     Store,
     fields_of,
@@ -207,21 +208,20 @@ def proposes(state: State[Any]) -> Step:
     return lambda twin: twin.propose(state)
 
 
+def reports_as_due_now(twin: Twin) -> None:
+    assert twin.end(Scheduled(name="Mine")) == "OK"
+
+
+def puts_off_until_now(twin: Twin) -> None:
+    twin.propose(Scheduled(name="Later"))
+
+
 def loses(why: str) -> Step:
     return lambda twin: twin.lose(why)
 
 
 def buries(why: str, message: str) -> Step:
     return lambda twin: twin.bury(why, message)
-
-
-def due_now(step: Callable[[State[Any]], Step], name: str) -> Step:
-    """A step with a state that is due when the step is made, not when this file was read."""
-
-    def take(twin: Twin) -> object:
-        return step(Scheduled(name=name))(twin)
-
-    return take
 
 
 FAILED, DONE = Failed(message="ValueError: no", data=ValueError("no")), Completed(data=3)
@@ -238,7 +238,7 @@ LIVES: dict[str, tuple[dict[str, Any], list[Step]]] = {
         {"retries": 1},
         [Twin.begin, reports(FAILED, delay=0.05), Twin.begin, Twin.promote, Twin.begin, reports(FAILED)],
     ),
-    "returns a scheduled state": ({}, [Twin.begin, due_now(reports, "Mine"), Twin.promote, Twin.begin]),
+    "returns a scheduled state": ({}, [Twin.begin, reports_as_due_now, Twin.promote, Twin.begin]),
     "is given back": ({}, [Twin.begin, Twin.give_back, Twin.begin, reports(DONE)]),
     "is given back after a retry": ({"retries": 1}, [Twin.begin, reports(FAILED), Twin.give_back, Twin.begin]),
     "is lost twice": ({}, [Twin.begin, Twin.lose, Twin.begin, Twin.lose, Twin.begin, reports(DONE)]),
@@ -265,7 +265,7 @@ LIVES: dict[str, tuple[dict[str, Any], list[Step]]] = {
     "reports after a client ended it": ({}, [Twin.begin, proposes(Failed()), reports(DONE, "FENCED")]),
     "reports twice": ({}, [Twin.begin, reports(DONE), reports(FAILED, "FENCED")]),
     "is begun by a client's process": ({}, [proposes(Running())]),
-    "is put off by a client": ({}, [due_now(proposes, "Later"), Twin.promote, Twin.begin]),
+    "is put off by a client": ({}, [puts_off_until_now, Twin.promote, Twin.begin]),
     "is queued early by a client": ({"delay": 0.05}, [proposes(Pending())]),
 }
 

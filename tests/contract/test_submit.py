@@ -8,7 +8,8 @@ import pytest
 
 from shared import codec
 from shared.clock import parse_iso, to_epoch
-from shared.commands import Death, NewRun
+from shared.commands import NewRun
+from shared.upkeep import Death
 from tests.support.ledgers import (
     CANCELLED,
     FAILED,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.clock import parse_iso
-from shared.commands import Promoted
+from shared.upkeep import Promoted
 from tests.support.ledgers import (
     CANCELLED,
     COMPLETED,

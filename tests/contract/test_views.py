@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from shared.clock import from_epoch, iso, parse_iso, to_epoch
-from shared.commands import Death, Pulse
 from shared.connect import connect
 from shared.connections import Connections
 from shared.errors import RedisUnavailable
@@ -14,6 +13,7 @@ from shared.ids import new_id
 from shared.settings import Settings
 from shared.state_types import StateType
 from shared.transport import Command
+from shared.upkeep import Death, Pulse
 from shared.views.queues import Queue, queues
 from shared.views.runs import FOREIGN, GONE, Newest, Wanted, newest, next_in, rows_of
 from shared.views.server import server as server_of
@@ -71,6 +71,7 @@ def test_a_queue_is_told_with_what_lies_in_each_of_its_places(store: Store) -> N
         paused=None,
         paused_by=None,
         paused_at=None,
+        cap=None,
         problems={},
     )
     other, q = look.rows

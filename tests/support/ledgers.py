@@ -3,17 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import redis
 
 from shared import codec
-from shared.commands import Claim, NewRun, Outcome, Pulse, Report, Seat
+from shared.commands import Claim, NewRun, Outcome, Report, Seat
 from shared.connections import Connections
 from shared.ids import new_id
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from shared.upkeep import Pulse
 
 T = TypeVar("T")
 PARAMETERS = codec.encode({"a": 1, "b": 2})
@@ -26,6 +27,8 @@ CANCELLED = Outcome("CANCELLED", "Cancelled", retention=KEPT)
 CANCELLING = Outcome("CANCELLING", "Cancelling")
 RUNNING = Outcome("RUNNING", "Running")
 RETRYING = Outcome("RUNNING", "Retrying", "ValueError: no")
+PENDING = Outcome("PENDING", "Pending", "Again.")
+PAUSED_IN_PLACE = Outcome("PAUSED", "Paused", delay=KEPT)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ def one_submitted(ledger: RunLedger, **given: Any) -> str:
 def seated(ledger: RunLedger, worker: str = "w1", *queues: str) -> Seat:
     """A worker with a lease."""
     listens = queues or ("q",)
-    assert ledger.beat([Pulse(worker, listens, {"queues": ",".join(listens), "state": "idle"}, is_new=True)]) == []
+    assert (
+        ledger.beat([Pulse(worker, listens, {"queues": ",".join(listens), "state": "idle"}, is_new=True)]).buried == []
+    )
     return Seat(worker, listens)
 
 
@@ -114,6 +119,26 @@ def retry_in(delay: float) -> Outcome:
     return Outcome("SCHEDULED", "AwaitingRetry", "ValueError: no", error="ValueError: no", retention=KEPT, delay=delay)
 
 
+def suspended_for(seconds: float) -> Outcome:
+    """A pause without a process, for so long at most; 0 is without end."""
+    return Outcome("PAUSED", "Suspended", delay=seconds)
+
+
+def started(ledger: RunLedger, seat: Seat, claim: Claim) -> Claim:
+    """The attempt of a run that was handed out before its start, and may start."""
+    answer = ledger.propose(claim.run_id, RUNNING, f"start-{claim.token}", token=claim.token, worker=seat.worker)
+    assert answer.tag == "OK"
+    return replace(claim, token=answer.token, attempt=answer.attempt, state="RUNNING")
+
+
+def ended(ledger: RunLedger, seat: Seat, run_id: str, outcome: Outcome = COMPLETED) -> None:
+    """Begins the next run, which has to be this one, and ends it so."""
+    claim = one_begun(ledger, seat)
+    assert claim.run_id == run_id
+    attempt = claim if claim.state == "RUNNING" else started(ledger, seat, claim)
+    assert reported(ledger, seat, report(attempt, outcome)) == ["OK"]
+
+
 def asked_to_cancel(ledger: RunLedger, run_id: str) -> None:
     """A client asked that this run, which is held, should end."""
     seq = ledger.get(run_id).seq
@@ -144,6 +169,22 @@ def fields_of(store: Store, run_id: str) -> dict[str, str]:
 def rows_of(store: Store, run_id: str) -> list[dict[str, Any]]:
     """The run's history."""
     return [json.loads(row) for row in store.client.lrange(f"baton:run:{run_id}:history", 0, -1)]
+
+
+def seq_of(store: Store, run_id: str) -> int:
+    return int(fields_of(store, run_id)["seq"])
+
+
+def state_of(store: Store, run_id: str) -> tuple[str | None, str | None, str | None]:
+    """Type and name of the run's state, and the place that its field names."""
+    kind, name, place = store.client.hmget(f"rq:job:{run_id}", "state_type", "state_name", "place")
+    return kind, name, place
+
+
+def lifetimes_of(store: Store, run_id: str) -> set[int]:
+    """Seconds that the keys of a run still have, rounded up to minutes; -1 is for ever."""
+    keys = [f"rq:job:{run_id}", *store.client.keys(f"baton:run:{run_id}:*")]
+    return {-1 if ttl < 0 else -(-ttl // 60) * 60 for ttl in map(store.client.ttl, keys)}
 
 
 def told_by(rows: Sequence[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:

@@ -1,0 +1,168 @@
+-- How runs are accepted: put after the attempts in front of the scripts that submit.
+
+local known = {}
+local function introduce(queue, task)
+  if not known[queue] then call('SADD', QUEUES, QUEUE .. queue) end
+  if not known[task] then call('SADD', TASKS, task) end
+  known[queue], known[task] = true, true
+end
+
+local room = {}
+
+-- Nil if the queue takes one more, else how many wait in it and how many may.
+local function excess(queue)
+  if room[queue] == nil then room[queue] = tonumber(try('HGET', QUEUE_SETTINGS .. queue, 'cap') or nil) or false end
+  if not room[queue] then return nil end
+  local depth = call('LLEN', QUEUE .. queue) + #(tails[queue] or {}) + #(heads[queue] or {})
+  if depth >= room[queue] then return depth .. ' ' .. format('%d', room[queue]) end
+end
+
+-- What ties the run, by kind: lists of the values that were given.
+local function ties_at(place, many)
+  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {} }
+  for i = place, place + 2 * many - 2, 2 do
+    local kind = ties[ARGV[i]]
+    kind[#kind + 1] = ARGV[i + 1]
+  end
+  return ties
+end
+
+-- What is wrong with a key to which the run whose arguments begin at this place will be tied, or nil; and where the next
+-- one begins.
+local function misfit_at(first)
+  local wrong, fields = nil, tonumber(ARGV[first + 6])
+  local many = tonumber(ARGV[first + 7 + 2 * fields])
+  for i = first + 7, first + 6 + 2 * fields, 2 do
+    if ARGV[i] == 'parent' then wrong = misfit(RUN .. ARGV[i + 1] .. ':children', 'set') end
+  end
+  for i = first + 8 + 2 * fields, first + 6 + 2 * fields + 2 * many, 2 do
+    local kind, value = ARGV[i], ARGV[i + 1]
+    if kind == 'up' then
+      wrong = wrong or misfit(RUN .. value .. ':feeds', 'set')
+    elseif kind == 'tag' then
+      wrong = wrong or misfit(TAG .. value .. ':runs', 'zset') or misfit(TAGS, 'set')
+    elseif kind == 'idem' then
+      wrong = wrong or misfit(IDEMPOTENCY .. value, 'string')
+    end
+  end
+  return wrong, first + 8 + 2 * fields + 2 * many
+end
+
+-- What is wrong with the first key that so many runs, whose arguments begin at this place, would be written to, or nil.
+-- Their queues' keys stand behind `keys` others.
+local function misfit_of(first, many, keys)
+  local wrong, own = misfit(QUEUES, 'set') or misfit(TASKS, 'set') or misfit(DEADLINES, 'zset'), nil
+  for i = keys + 1, #KEYS, 3 do wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') end
+  for _ = 1, many do
+    own, first = misfit_at(first)
+    wrong = wrong or own
+  end
+  return wrong
+end
+
+-- The answer to a submit under a key that a run has already, if that run is still there.
+local function same_as(ties)
+  local key = ties.idem[1]
+  local owner, digest = string.match(key and call('GET', IDEMPOTENCY .. key) or '', '^(%S+) (%S*)$')
+  if not owner or call('EXISTS', JOB .. owner) == 0 then return nil end
+  return digest == ties.digest[1] and 'SAME ' .. owner or 'OTHER ' .. owner .. ' ' .. digest
+end
+
+-- Stores what ties the run; answers how many runs it waits for.
+local function tie(run, ties, due, set)
+  local waits, ups = 0, ties.up
+  for i = 1, #ups do
+    local is_new = call('SADD', RUN .. run.id .. ':upstream', ups[i]) == 1 -- named twice, it is needed once
+    if is_new and need(run.id, ups[i]) then waits = waits + 1 end
+  end
+  for _, tag in ipairs(ties.tag) do
+    call('SADD', RUN .. run.id .. ':tags', tag)
+    call('SADD', TAGS, tag)
+    call('ZADD', TAG .. tag .. ':runs', format('%.6f', NOW), run.id)
+  end
+  if ties.idem[1] then
+    call('SET', IDEMPOTENCY .. ties.idem[1], run.id .. ' ' .. ties.digest[1])
+    set[#set + 1], set[#set + 2] = 'idem', ties.idem[1]
+    run.idem = ties.idem[1]
+  end
+  if ties.within[1] then
+    call('ZADD', DEADLINES, format('%.3f', (due or NOW) + tonumber(ties.within[1])), run.id)
+    set[#set + 1], set[#set + 2] = 'start_within', ties.within[1]
+    run.start_within = ties.within[1]
+  end
+  if #ups > 0 then set[#set + 1], set[#set + 2] = 'upstreams', #ups end
+  set[#set + 1], set[#set + 2] = 'ties', '1'
+  run.ties, run.upstreams = '1', #ups > 0 and #ups or nil
+  return waits
+end
+
+-- Enters a run among the children of the one that submitted it. Answers true if that is being cancelled.
+local function adopt(run, parent)
+  local state = try('HGET', JOB .. parent, 'state_type')
+  if type(state) ~= 'string' then return false end
+  local children = RUN .. parent .. ':children'
+  call('SADD', children, run.id)
+  call('HSET', JOB .. parent, 'kids', '1', 'ties', '1')
+  local left = REGISTRY[state] and call('TTL', JOB .. parent) or -1
+  if left >= 0 then call('EXPIRE', children, left) end
+  return state == 'CANCELLING' or state == 'CANCELLED'
+end
+
+local function accept(id, queue, task, delay, at_front, parameters, set, ties, parent, retention)
+  local run = {
+    id = id, key = JOB .. id, queue = queue, task = task, seq = 0, attempt = 0, run_count = 0, crashes = 0, token = 0,
+    ran = 0, rows = 0,
+  }
+  local due = delay and due_in(delay)
+  local due_text = due and iso_of(due)
+  local n = #set
+  set[n + 1], set[n + 2] = 'origin', queue
+  set[n + 3], set[n + 4] = 'description', short(task)
+  set[n + 5], set[n + 6] = 'task', task
+  set[n + 7], set[n + 8] = 'created_at', NOW_ISO
+  set[n + 9], set[n + 10] = due and 'expected_start' or 'enqueued_at', due_text or NOW_ISO
+  -- RQ calls what this names if a stock worker takes the run; ours never reads it. A pickle in its text form, so that
+  -- clients that decode every reply can read the hash; of exactly 64 bytes.
+  set[n + 11], set[n + 12] = 'data', '(Vworker.entry.run\nN(V' .. id .. '\nt(dt.'
+  introduce(queue, task)
+  call('SET', RUN .. id .. ':parameters', parameters)
+  local waits = ties and tie(run, ties, due, set) or 0
+  if due then
+    record(run, 'SCHEDULED', 'Scheduled', { due = due_text }, set)
+    schedule(run, due)
+  elseif waits > 0 then
+    defer(run, waits, set)
+  else
+    record(run, 'PENDING', 'Pending', {}, set)
+    enqueue(run, at_front)
+  end
+  count(TODAY, 'submitted', 1)
+  if parent and adopt(run, parent) then cancel(run, ORPHANED, nil, retention) end
+  return 'OK'
+end
+
+-- Accepts the run whose arguments begin at this place; see submit.lua. Answers what came of it, and where the next begins.
+local function accept_at(first, retention)
+  local id, queue, task, parameters = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 5]
+  local fields = tonumber(ARGV[first + 6])
+  local many = tonumber(ARGV[first + 7 + 2 * fields])
+  local next_at = first + 8 + 2 * fields + 2 * many
+  if call('EXISTS', JOB .. id, RUN .. id .. ':history') > 0 then
+    local is_same = (try('HGET', JOB .. id, 'task') or task) == task and try('GET', RUN .. id .. ':parameters') == parameters
+    return is_same and 'EXISTS' or 'CONFLICT', next_at
+  end
+  local ties = many > 0 and ties_at(first + 8 + 2 * fields, many) or nil
+  local same = ties and same_as(ties)
+  if same then return same, next_at end
+  local full = excess(queue)
+  if full then return 'FULL ' .. full, next_at end
+  local set, parent = {}, nil
+  for i = first + 7, first + 6 + 2 * fields, 2 do
+    set[#set + 1], set[#set + 2] = ARGV[i], ARGV[i + 1]
+    if ARGV[i] == 'parent' then parent = ARGV[i + 1] end
+  end
+  local delay = given(ARGV[first + 3])
+  delay = delay and tonumber(delay)
+  local tag = accept(id, queue, task, delay, ARGV[first + 4] == '1', parameters, set, ties, parent, retention)
+  return tag, next_at
+end

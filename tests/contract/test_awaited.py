@@ -1,0 +1,124 @@
+"""Runs that somebody waits for: begun before the others of their queue, each once, and lost with no hint."""
+
+from shared.commands import Seat
+from shared.ids import new_id
+from tests.support.invariants import faults
+from tests.support.ledgers import (
+    KEPT,
+    Store,
+    begun,
+    held_by,
+    keyspace,
+    one_begun,
+    one_submitted,
+    quarantined,
+    queued,
+    report,
+    seated,
+    submitted,
+    tokens_lying,
+)
+
+
+def hints(store: Store, queue: str = "q") -> list[str]:
+    ids: list[str] = store.client.lrange(f"baton:awaited:{queue}", 0, -1)
+    return ids
+
+
+def test_what_is_awaited_is_begun_first_and_once(store: Store) -> None:
+    first, second, third = submitted(store.ledger, 3)
+    left = store.ledger.wait_for([third, second])
+    claims = begun(store.ledger, seated(store.ledger), 3)
+    assert (left, [claim.run_id for claim in claims]) == (2, [third, second, first])
+    assert (hints(store), store.ledger.cycle(Seat("w1", ["q"], 2), [], 3).claims, faults(store)) == ([], [], [])
+    assert queued(store) == []
+
+
+def test_a_hint_is_no_place_of_a_run(store: Store) -> None:
+    run_id = one_submitted(store.ledger)
+    store.ledger.wait_for([run_id])
+    store.client.delete("baton:awaited:q")
+    assert (faults(store), one_begun(store.ledger, seated(store.ledger)).run_id) == ([], run_id)
+
+
+def test_a_repeated_hint_begins_nothing_twice(store: Store) -> None:
+    run_id = one_submitted(store.ledger)
+    assert [store.ledger.wait_for([run_id]) for _ in range(2)] == [1, 1]
+    seat = seated(store.ledger)
+    assert [claim.run_id for claim in store.ledger.cycle(seat, [], 5).claims] == [run_id]
+    assert (hints(store), quarantined(store), faults(store)) == ([], [], [])
+
+
+def test_a_worker_that_lends_its_place_begins_only_what_is_awaited(store: Store) -> None:
+    first, second = submitted(store.ledger, 2)
+    seated(store.ledger)
+    lent = Seat("w1", ["q"], awaited_only=True)
+    nothing = store.ledger.cycle(lent, [], 2).claims
+    store.ledger.wait_for([second])
+    assert (nothing, [claim.run_id for claim in store.ledger.cycle(lent, [], 2).claims]) == ([], [second])
+    assert queued(store) == [first, second]
+
+
+def test_hints_wake_workers_and_those_that_lend_their_place(store: Store) -> None:
+    run_id = one_submitted(store.ledger)
+    store.client.delete("baton:wake:q")
+    store.ledger.wait_for([run_id])
+    assert (tokens_lying(store), tokens_lying(store, "awaited:q")) == (1, 1)
+
+
+def test_who_waits_for_a_run_waits_for_what_that_waits_for(store: Store) -> None:
+    other, root = submitted(store.ledger, 2)
+    middle = one_submitted(store.ledger, ties=[("up", root)])
+    leaf = one_submitted(store.ledger, ties=[("up", middle)])
+    left = store.ledger.wait_for([leaf])
+    assert (left, hints(store), one_begun(store.ledger, seated(store.ledger)).run_id) == (1, [root], root)
+    assert queued(store) == [other, root]
+
+
+def test_a_look_for_what_is_awaited_ends(store: Store) -> None:
+    upstreams = submitted(store.ledger, 600)
+    run_id = one_submitted(store.ledger, ties=[("up", upstream) for upstream in upstreams])
+    left = store.ledger.wait_for([run_id, run_id])
+    assert (left, len(hints(store))) == (498, 498)
+
+
+def test_only_what_lies_in_a_queue_is_hinted_at(store: Store) -> None:
+    _, claim = held_by(store.ledger)
+    later = one_submitted(store.ledger, delay=KEPT)
+    before = keyspace(store)
+    assert (store.ledger.wait_for([claim.run_id, later, new_id()]), keyspace(store)) == (0, before)
+
+
+def test_hints_at_what_has_begun_or_is_gone_are_dropped(store: Store) -> None:
+    first, second, third = submitted(store.ledger, 3)
+    store.ledger.wait_for([first, second])
+    store.client.delete(f"rq:job:{second}")
+    other = seated(store.ledger, "w2", "q")
+    store.client.delete("baton:wake:q")
+    store.client.rpush("baton:awaited:q", "junk")
+    claims = begun(store.ledger, other, 2)
+    assert ([claim.run_id for claim in claims], hints(store), quarantined(store)) == ([first, third], [], [])
+
+
+def test_a_hint_does_not_pass_a_pause(store: Store) -> None:
+    run_id = one_submitted(store.ledger)
+    store.ledger.set_queue("q", "pause", "alice")
+    store.ledger.wait_for([run_id])
+    assert (store.ledger.cycle(seated(store.ledger), [], 1).claims, hints(store)) == ([], [run_id])
+
+
+def test_a_run_that_stays_alone_stays_a_hint_until_its_turn(store: Store) -> None:
+    plain = one_submitted(store.ledger)
+    alone = one_submitted(store.ledger, fields={"on_crash": "fail"})
+    store.ledger.wait_for([plain, alone])
+    seat = seated(store.ledger)
+    first = store.ledger.cycle(seat, [], 5).claims
+    second = store.ledger.cycle(seat, [report(first[0])], 5).claims
+    assert [[claim.run_id for claim in claims] for claims in (first, second)] == [[plain], [alone]]
+
+
+def test_hints_of_another_type_keep_nobody_from_beginning(store: Store) -> None:
+    store.client.set("baton:awaited:q", "not ours")
+    run_id = one_submitted(store.ledger)
+    store.ledger.wait_for([run_id])
+    assert one_begun(store.ledger, seated(store.ledger)).run_id == run_id
