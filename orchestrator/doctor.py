@@ -4,11 +4,11 @@
 # look finds again, the last one for certain: of a run that moved while a look was taken, that look says nothing.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orchestrator.invariants import INVARIANTS, Violation, violations
+from orchestrator.invariants import CONSUMERS, COUNTERS, INVARIANTS, Violation, violations
 from shared.seen import Snapshot
 from shared.snapshot import take, take_again
 from shared.transport import Transport
@@ -17,7 +17,6 @@ LOOKS: Final = 3
 """How often what looks wrong is looked at again."""
 QUIET_COUNTS: Final = 2
 """How many counts without a transition in between must agree on what is wrong with the counters."""
-_COUNTERS: Final = "I7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +33,71 @@ class Diagnosis:
     """False if no moment was quiet enough to compare the counters with a recount."""
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What an examination found, one violation for each run and fault, and the look that it began with."""
+
+    violations: frozenset[Violation]
+    first: Snapshot
+    compared_counters: bool
+
+
 def examine(transport: Transport, pause: Callable[[], object]) -> Diagnosis:
     """Look at everything, and up to three times again at what looks wrong, with a pause before each.
 
     Raises:
         RedisUnavailable: no answer, or this user may not scan.
     """
+    return diagnosed(find(transport, pause))
+
+
+def find(transport: Transport, pause: Callable[[], object]) -> Findings:
+    """As `examine`, with each violation by itself.
+
+    Raises:
+        RedisUnavailable: as for `examine`.
+    """
     first = take(transport)
     suspects = set(violations(first))
-    counting = not _is_quiet(first) or bool(_of_counters(suspects))
-    suspects -= _of_counters(suspects)
+    counting = not _is_quiet(first) or bool(_of(suspects, COUNTERS))
+    suspects -= _of(suspects, COUNTERS)
     moved: frozenset[str] = frozenset()
     counts: list[set[Violation]] = []
     for _ in range(LOOKS):
         if not (suspects or counting):
             break
         pause()
-        look = take_again(transport, _ids(suspects), count=counting)
+        look = take_again(transport, _names(suspects), count=counting, needs=bool(_of(suspects, CONSUMERS)))
         found = set(violations(look))
         suspects &= found
         moved = look.moved
         if counting and _is_quiet(look):
-            counts.append(_of_counters(found))
+            counts.append(_of(found, COUNTERS))
             counting = bool(counts[-1])
     agreed = set.intersection(*counts) if len(counts) >= QUIET_COUNTS else set()
-    certain = {violation for violation in suspects if moved.isdisjoint(violation.ids)}
-    return _diagnosis(first, certain | agreed, compared=not counting or len(counts) >= QUIET_COUNTS)
+    certain = {violation for violation in suspects if moved.isdisjoint((*violation.ids, *violation.witnesses))}
+    return Findings(frozenset(certain | agreed), first, not counting or len(counts) >= QUIET_COUNTS)
 
 
 def _is_quiet(snapshot: Snapshot) -> bool:
     return snapshot.census is not None and snapshot.census.quiet
 
 
-def _of_counters(found: Iterable[Violation]) -> set[Violation]:
-    return {violation for violation in found if violation.invariant == _COUNTERS}
+def _of(found: Iterable[Violation], invariant: str) -> set[Violation]:
+    return {violation for violation in found if violation.invariant == invariant}
 
 
-def _ids(found: Iterable[Violation]) -> set[str]:
-    return {run_id for violation in found for run_id in violation.ids}
+def _names(found: Iterable[Violation]) -> set[str]:
+    return {name for violation in found for name in (*violation.ids, *violation.witnesses)}
 
 
-def _diagnosis(first: Snapshot, found: Collection[Violation], *, compared: bool) -> Diagnosis:
+def diagnosed(findings: Findings) -> Diagnosis:
+    """What was found, for people."""
+    first = findings.first
     runs = sum(run.is_ours for run in first.runs.values())
     states = first.census.states if first.census else {}
-    return Diagnosis(merged(found), runs, states, len(first.queues), len(first.leases), compared)
+    found = merged(findings.violations)
+    return Diagnosis(found, runs, states, len(first.queues), len(first.leases), findings.compared_counters)
 
 
 def merged(found: Iterable[Violation]) -> tuple[Violation, ...]:

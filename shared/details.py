@@ -9,9 +9,9 @@ from typing import Final
 
 from shared import keys
 from shared.ids import is_id
+from shared.pages import key_names, stored_parts
 from shared.run_fields import row_of
 from shared.settings import Settings
-from shared.snapshot import key_names, stored_parts
 from shared.transport import Transport
 from shared.walks import bytes_of, fields_of, text_of
 

@@ -31,6 +31,20 @@ REGISTRIES: Final[Mapping[StateType, str]] = {
 """Where a run lies once it has ended; the queue's name follows."""
 
 
+PLACED: Final[Mapping[str, str]] = {"held": "started", "deferred": "deferred", "passed": "scheduled"}
+"""The same for a run that lies elsewhere than its state says, by its field `place`; see `word_of` for limits."""
+
+CALLBACKS: Final = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
+"""Fields that make RQ's workers import and call what they name. No run of ours has one."""
+
+
+def word_of(state: StateType, place: str) -> str:
+    """The `status` of a run in this state that lies there; '' is where its state says."""
+    if not place:
+        return WORDS[state]
+    return PLACED.get(place, "deferred")  # who waits for a slot waits for others
+
+
 def call_of(run_id: str) -> str:
     """The `data` of a run: what a stock RQ worker would call, which refuses. A pickle in its text form."""
     return f"(Vworker.entry.run\nN(V{run_id}\nt(dt."

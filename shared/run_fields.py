@@ -19,19 +19,23 @@ _ERROR_BYTES = 100
 
 
 class Row(NamedTuple):
-    """A row of a run's history, as far as its order goes."""
+    """A row of a run's history, as far as its order goes; the attempt is None where it tells of none."""
 
     seq: int
     type: StateType
+    attempt: int | None = None
 
 
 def row_of(data: bytes) -> Row | str:
     """A row of a run's history, or why it cannot be read."""
     try:
         row: Any = json.loads(data)
+        attempt = row.get("attempt")
         is_whole = type(row["seq"]) is int and is_time(row["time"]) and type(row["name"]) is str
-        return Row(row["seq"], StateType(row["type"])) if is_whole else "seq, time or name is malformed"
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if not (is_whole and (attempt is None or type(attempt) is int)):
+            return "seq, time, name or attempt is malformed"
+        return Row(row["seq"], StateType(row["type"]), attempt)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         return printable(f"{type(error).__name__}: {error}", _ERROR_BYTES)
 
 
@@ -58,11 +62,24 @@ def _one_of(*texts: str) -> Callable[[str], bool]:
 _COUNTED = ("a number", _matches(_COUNT))
 _TIMED = ("a time in UTC with six digits", is_time)
 _NAMED = ("a text", bool)
+_SECONDS = ("a number of seconds", _matches(_NUMBER))
+_MANY = ("a number above 0", _matches(_POSITIVE))
+_ENDS_OF_ATTEMPTS = ("lost", "given_back", "failed", "paused", "retried")
+_MARKED = ("1", _one_of("1"))
+
+# What the field `place` may name: a process, the upstream runs it waits for, the due set where a run whose task was
+# unknown is passed on, a limit.
+HELD: Final = "held"
+DEFERRED: Final = "deferred"
+PASSED: Final = "passed"
+LIMIT: Final = "limit:"
+_PLACE = re.compile(f"{HELD}|{DEFERRED}|{PASSED}|{LIMIT}.+", re.DOTALL)
+
 FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "state_type": ("a type of state", _one_of(*StateType)),
     "state_name": _NAMED,
     "state_time": _TIMED,
-    "seq": ("a number above 0", _matches(_POSITIVE)),
+    "seq": _MANY,
     "task": _NAMED,
     "origin": _NAMED,
     "created_at": _TIMED,
@@ -71,22 +88,48 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "start_time": _TIMED,
     "ended_at": _TIMED,
     "expected_start": _TIMED,
-    "token": ("a number above 0", _matches(_POSITIVE)),
+    "token": _MANY,
     "attempt": _COUNTED,
     "run_count": _COUNTED,
     "crashes": _COUNTED,
     "max_retries": _COUNTED,
     "result": _COUNTED,
     "result_ttl": ("a number", _matches(_INTEGER)),
-    "total_run_time": ("a number of seconds", _matches(_NUMBER)),
-    "timeout_seconds": ("a number of seconds", _matches(_NUMBER)),
+    "total_run_time": _SECONDS,
+    "timeout_seconds": _SECONDS,
     "kind": ("task or flow", _one_of("task", "flow")),
     "worker_name": _NAMED,
+    "place": ("held, deferred, passed or limit:<name>", _matches(_PLACE)),
+    "ties": _MARKED,
+    "kids": _MARKED,
+    "consumers": _MANY,
+    "upstreams": _MANY,
+    "limits": _NAMED,
+    "idem": _NAMED,
+    "flow": _NAMED,
+    "parent": _NAMED,
+    "start_within": _SECONDS,
+    "slot_since": _SECONDS,
+    "passed_at": _SECONDS,
+    "last_end": ("lost, given_back, failed, paused or retried", _one_of(*_ENDS_OF_ATTEMPTS)),
 }
+_TIED: Final = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind")
+"""Fields that scripts read only of a run that is marked with `ties`."""
+_PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    StateType.PENDING: (HELD, DEFERRED, PASSED),
+    StateType.SCHEDULED: (LIMIT,),
+    StateType.PAUSED: (HELD,),
+}
+"""Which places a run in this state may name; all others lie where their state says."""
 
 ALWAYS: Final[tuple[str, ...]] = ("state_type", "state_name", "state_time", "seq", "task", "origin", "created_at")
-STARTED: Final = ("attempt", "token", "run_count", "worker_name", "started_at", "start_time")
+STARTED: Final = ("attempt", "token", "run_count", "start_time")
+PERFORMED: Final = (*STARTED, "worker_name", "started_at")
+HANDED: Final = ("token", "worker_name")
 ENDED: Final = ("ended_at",)
+_MAYBE_EMPTY: Final = ("enqueued_at", "started_at", "ended_at", "worker_name")
+"""Fields that RQ's tools write empty, with all others of theirs, where they know nothing of them."""
+_REQUEUED: Final = "queued"
 _OURS: Final = frozenset({"state_type", "state_name", "state_time", "seq", "task"})
 _IN_BODY: Final = (StateType.RUNNING, StateType.CANCELLING)
 
@@ -98,17 +141,24 @@ def is_ours(fields: Mapping[str, str]) -> bool:
 
 def faults(fields: Mapping[str, str]) -> tuple[str, ...]:
     """What is wrong with a run's fields, a text for each; none for a run that can be read."""
-    return (*_missing(fields), *_malformed(fields)) or tuple(_impossible(fields))
+    known = {name: text for name, text in fields.items() if text or name not in _MAYBE_EMPTY}
+    return (*_missing(known), *_malformed(known)) or tuple(_impossible(known))
 
 
 def _missing(fields: Mapping[str, str]) -> Iterator[str]:
     state = fields.get("state_type")
     needed = ALWAYS
-    if state in _IN_BODY or fields.get("attempt", "0") != "0":
+    if state in _IN_BODY:
+        needed += PERFORMED
+    elif fields.get("attempt", "0") != "0":
         needed += STARTED
-    if state in TERMINAL_STATES:
+    if fields.get("place") == HELD:
+        needed += HANDED
+    if state in TERMINAL_STATES and fields.get("status") != _REQUEUED:  # `rq requeue` empties what told of the end
         needed += ENDED
-    return (f"{name} is missing" for name in needed if name not in fields)
+    if not fields.keys().isdisjoint(_TIED):
+        needed += ("ties",)
+    return (f"{name} is missing" for name in dict.fromkeys(needed) if name not in fields)
 
 
 def _malformed(fields: Mapping[str, str]) -> Iterator[str]:
@@ -119,13 +169,16 @@ def _malformed(fields: Mapping[str, str]) -> Iterator[str]:
 
 
 def _impossible(fields: Mapping[str, str]) -> Iterator[str]:
-    """Numbers that each can be read, and together cannot have come about."""
+    """What can be read by itself, and together cannot have come about."""
     seq, attempt = int(fields["seq"]), int(fields.get("attempt", 0))
     if attempt >= seq:
         yield f"attempt is {attempt}, which takes more transitions than the {seq} that seq tells of"
     for name in ("run_count", "crashes"):
         if int(fields.get(name, 0)) > attempt:
             yield f"{name} is {fields[name]}, above the number of the attempt, {attempt}"
+    place, state = fields.get("place"), fields["state_type"]
+    if place and not place.startswith(_PLACES_OF.get(state, ())):
+        yield f"place is {shown(place, _SHOWN)}, where no run that is {state} lies"
 
 
 def _anything(_text: str) -> bool:

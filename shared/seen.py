@@ -1,10 +1,11 @@
 """What a look at the keyspace sees: runs, the places of their ids, counters. Values only; `snapshot.py` fills them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.run_fields import Row, is_ours
+from shared.run_fields import HELD, Row, is_ours
+from shared.state_types import TERMINAL_STATES, StateType
 
 
 class Place(NamedTuple):
@@ -30,6 +31,43 @@ class Holding(NamedTuple):
     place: str
 
 
+class Stray(NamedTuple):
+    """A row of an index in which a run is listed, or an id without a run, that does not belong there.
+
+    `kind` says what such a row means: `place` (it lies there), `held` and `running` (a process holds it), `wip` (the
+    same, to RQ), `deadline`, `slot` (it holds one of a limit), `parked` (a stock worker of RQ's took it).
+    """
+
+    run_id: str
+    kind: str
+    key: str
+    member: str
+
+
+class Needed(NamedTuple):
+    """How many unfinished runs need a run's result: by its record ('' for none), and as they were found."""
+
+    run_id: str
+    counted: str
+    found: int
+
+
+class Ties(NamedTuple):
+    """Sets of ids that tie a run to others: all it needs, those of them that have not ended, who waits for this run."""
+
+    upstream: frozenset[str] = frozenset()
+    waits: frozenset[str] = frozenset()
+    feeds: frozenset[str] = frozenset()
+
+
+class IdempotencyKey(NamedTuple):
+    """An idempotency key: its name in Redis, what is stored there, and how many seconds it has left (-1: no end)."""
+
+    key: str
+    value: str
+    lifetime: int
+
+
 @dataclass(frozen=True, slots=True)
 class SeenRun:
     """A run and every place of its id. Without fields there is no such run: only places, or keys it left behind."""
@@ -46,6 +84,33 @@ class SeenRun:
     """Parts that are there although the run is not."""
     places: tuple[Place, ...]
     holdings: tuple[Holding, ...]
+    ties: Ties = field(default_factory=Ties)
+    has_parameters: bool = True
+
+    @property
+    def state(self) -> StateType:
+        """The type of its state. Only a run without faults has one."""
+        return StateType(self.fields["state_type"])
+
+    @property
+    def place(self) -> str:
+        """What it says of where it lies; '' where its state says it all."""
+        return self.fields.get("place", "")
+
+    @property
+    def token(self) -> int:
+        """That of its last attempt or hand-out, 0 if there was none."""
+        return int(self.fields.get("token", 0))
+
+    @property
+    def is_held(self) -> bool:
+        """True while a process may report of it: it runs, was handed out before its start, or is paused there."""
+        return self.state in (StateType.RUNNING, StateType.CANCELLING) or self.place == HELD
+
+    @property
+    def has_ended(self) -> bool:
+        """True for a run in a terminal state."""
+        return self.state in TERMINAL_STATES
 
     @property
     def queue(self) -> str:
@@ -89,3 +154,14 @@ class Snapshot:
     """None where runs were not counted."""
     moved: frozenset[str] = frozenset()
     """Runs that changed while this look was taken."""
+    limits: frozenset[str] = frozenset()
+    """Names of the limits that are listed."""
+    holders: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Per limit who holds its slots, and since when."""
+    waited_for: frozenset[str] = frozenset()
+    """Limits for a slot of which somebody waits."""
+    idempotency: tuple[IdempotencyKey, ...] = ()
+    continued: frozenset[str] = frozenset()
+    """Runs of which it is still to be told, to some of those that wait for them, that they have ended."""
+    needed_by: Mapping[str, frozenset[str]] | None = field(default_factory=dict)
+    """Per run those that need its result and have not ended; None where that was not looked for."""

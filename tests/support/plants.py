@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shared.commands import Claim, Death, Seat
+from shared.commands import Claim, Seat
 from shared.ledger import RunLedger
+from shared.upkeep import Death
 from tests.support.ledgers import (
     CANCELLED,
     COMPLETED,

@@ -29,9 +29,9 @@ def test_a_violation_is_exit_code_1_and_says_what_repairs_it(
         1,
         [
             "I1: Every run lies in exactly one place.",
-            "    is PENDING, but lies in no place where it would be found",
+            "    is PENDING, but rq:queue:q does not list it",
             f"    1 id: {run_id}",
-            "    repair: redis-cli RPUSH rq:queue:q ID",
+            "    repair: baton reconcile",
             "",
             "1 violation: 1 run (1 PENDING), 1 queue, 0 workers",
         ],

@@ -8,9 +8,9 @@ import pytest
 from orchestrator.cli.doctor import document, report
 from orchestrator.doctor import Diagnosis, merged
 from orchestrator.invariants import INVARIANTS, Violation, violations
-from shared.rq_words import REGISTRIES, WORDS, call_of
+from shared.rq_words import REGISTRIES, call_of, word_of
 from shared.run_fields import Row, faults
-from shared.seen import Census, Holding, Place, SeenRun, Snapshot
+from shared.seen import Census, Holding, IdempotencyKey, Place, SeenRun, Snapshot, Ties
 from shared.state_types import TERMINAL_STATES, StateType
 
 TIME = "2026-11-20T09:15:00.000250Z"
@@ -20,6 +20,11 @@ DUE = Place("rq:scheduled:", "rq:scheduled:q", "q", 2000.0)
 PAUSED = Place("baton:paused", "baton:paused", "", float("inf"))
 WIP = Place("rq:wip:", "rq:wip:q", "q", float("inf"), 1, "7")
 INDEX = Place("baton:running", "baton:running", "", 1000.0)
+DEFERRED = Place("rq:deferred:", "rq:deferred:q", "q", 1000.0)
+WAITS_FOR_A_SLOT = Place("baton:limit:", "baton:limit:db:waiters", "", 1000.0)
+LATE = Place("baton:deadlines", "baton:deadlines", "", 2000.0)
+OTHER = "01a1f879-5eda-7005-8876-23ab1bc095fe"
+WAITING = Ties(upstream=frozenset({OTHER}), waits=frozenset({OTHER}))
 HELD = Holding("w1", "7", "1", "1")
 HISTORIES = {
     StateType.PENDING: (StateType.PENDING,),
@@ -30,8 +35,10 @@ HISTORIES = {
 }
 
 
-def a_run(state: StateType, *places: Place, holdings: tuple[Holding, ...] = (), **changes: Any) -> SeenRun:
-    """A run in this state of which nothing is wrong but what is given."""
+def a_run(
+    state: StateType, *places: Place, holdings: tuple[Holding, ...] = (), place: str = "", **changes: Any
+) -> SeenRun:
+    """A run in this state, and perhaps at that place, of which nothing is wrong but what is given."""
     types = HISTORIES.get(state, (StateType.PENDING, StateType.RUNNING, state))
     fields = {
         "state_type": state.value,
@@ -41,16 +48,22 @@ def a_run(state: StateType, *places: Place, holdings: tuple[Holding, ...] = (), 
         "task": "shop.add",
         "origin": "q",
         "created_at": TIME,
-        "status": WORDS[state],
+        "status": word_of(state, place),
         "data": call_of(ID),
     }
     if StateType.RUNNING in types:
         begun = {"attempt": "1", "token": "7", "run_count": "1", "worker_name": "w1"}
         fields |= {**begun, "started_at": TIME, "start_time": TIME, "ended_at": TIME}
+    if place:
+        fields |= {"place": place, "ties": "1", "token": "7", "worker_name": "w1"}
     history = tuple(Row(seq, kind) for seq, kind in enumerate(types, start=1))
     lifetime = 60 if state in TERMINAL_STATES else -1
     run = SeenRun(ID, fields, faults(fields), lifetime, history, (), places, holdings)
     return replace(run, **changes)
+
+
+UNKNOWN = SeenRun(OTHER, {"origin": "q"}, (), -1, (), (), (), ())
+"""What somebody else keeps under that id: no law is asked about it."""
 
 
 def a_snapshot(*runs: SeenRun, **changes: Any) -> Snapshot:
@@ -59,12 +72,13 @@ def a_snapshot(*runs: SeenRun, **changes: Any) -> Snapshot:
     counters = {state: "1" for state in states if state not in TERMINAL_STATES}
     snapshot = Snapshot(
         at=1000.0,
-        runs={run.id: run for run in runs},
+        runs={OTHER: UNKNOWN} | {run.id: run for run in runs},
         queues=frozenset({"rq:queue:q"}),
         leases={"w1": 1030.0},
         odd_members=(),
         unreadable={},
         census=Census(counters, states, 0, quiet=True),
+        limits=frozenset({"db"}),
     )
     return replace(snapshot, **changes)
 
@@ -82,21 +96,52 @@ def ended(state: StateType) -> Place:
     [
         a_run(StateType.PENDING, QUEUED),
         a_run(StateType.PENDING, QUEUED._replace(times=3)),
-        a_run(StateType.PENDING, Place("rq:deferred:", "rq:deferred:q", "q")),
+        a_run(StateType.PENDING, DEFERRED, place="deferred", ties=WAITING),
+        a_run(StateType.PENDING, DUE, place="passed"),
+        a_run(StateType.PENDING, WIP, INDEX, holdings=(HELD,), place="held"),
         a_run(StateType.SCHEDULED, DUE),
         a_run(StateType.SCHEDULED, DUE, QUEUED),
-        a_run(StateType.SCHEDULED, Place("baton:limit:", "baton:limit:db:waiters", "")),
+        a_run(StateType.SCHEDULED, WAITS_FOR_A_SLOT, place="limit:db"),
         a_run(StateType.PAUSED, PAUSED),
-        a_run(StateType.PAUSED, WIP, INDEX, holdings=(HELD,)),
+        a_run(StateType.PAUSED, WIP, INDEX, holdings=(HELD,), place="held"),
+        a_run(StateType.PAUSED, WIP, INDEX, LATE, holdings=(HELD,), place="held"),
         a_run(StateType.RUNNING, WIP, INDEX, QUEUED, holdings=(HELD,)),
         a_run(StateType.CANCELLING, WIP, INDEX, holdings=(HELD,)),
+        a_run(StateType.CANCELLING, WIP, INDEX, LATE, holdings=(HELD,)),
         *(a_run(state, ended(state)) for state in sorted(TERMINAL_STATES)),
         *(a_run(state, ended(state), QUEUED) for state in sorted(TERMINAL_STATES)),
     ],
-    ids=lambda run: f"{run.fields['state_type']}-{len(run.places)}",
+    ids=lambda run: f"{run.fields['state_type']}-{run.place}-{len(run.places)}",
 )
 def test_a_run_in_its_place_breaks_nothing(run: SeenRun) -> None:
     assert broken(a_snapshot(run)) == []
+
+
+WAYS: list[tuple[StateType, str, tuple[Place, ...]]] = [
+    (StateType.PENDING, "", (QUEUED,)),
+    (StateType.PENDING, "deferred", (DEFERRED,)),
+    (StateType.PENDING, "passed", (DUE,)),
+    (StateType.PENDING, "held", (WIP, INDEX)),
+    (StateType.SCHEDULED, "", (DUE,)),
+    (StateType.SCHEDULED, "limit:db", (WAITS_FOR_A_SLOT,)),
+    (StateType.PAUSED, "", (PAUSED,)),
+    (StateType.PAUSED, "held", (WIP, INDEX)),
+    (StateType.RUNNING, "", (WIP, INDEX)),
+    *((state, "", (ended(state),)) for state in sorted(TERMINAL_STATES)),
+]
+ROWS = (DUE, DEFERRED, PAUSED, WIP, INDEX, WAITS_FOR_A_SLOT, LATE, *map(ended, sorted(TERMINAL_STATES)))
+LAWS = {"rq:wip:": "I4", "baton:running": "I4", "baton:limit:": "I6", "baton:deadlines": "deadlines"}
+
+
+@pytest.mark.parametrize(("state", "place", "own"), WAYS, ids=lambda part: str(part) if isinstance(part, str) else "")
+def test_a_row_of_any_other_place_is_one_fault(state: StateType, place: str, own: tuple[Place, ...]) -> None:
+    ties = WAITING if place == "deferred" else Ties()
+    holdings = (HELD,) if WIP in own else ()
+    others = [row for row in ROWS if row.key not in {mine.key for mine in own}]
+    if (state, place) == (StateType.PAUSED, "held"):
+        others.remove(LATE)
+    found = [broken(a_snapshot(a_run(state, *own, row, place=place, ties=ties, holdings=holdings))) for row in others]
+    assert [[name for name, _ in one] for one in found] == [[LAWS.get(row.kind, "I1")] for row in others]
 
 
 @pytest.mark.parametrize("state", sorted(HISTORIES))
@@ -186,10 +231,8 @@ def test_a_lease_that_is_over_is_for_the_reaper_and_one_long_over_is_a_fault() -
 
 
 def test_a_hostile_name_is_quoted_in_the_command_that_repairs() -> None:
-    run = a_run(StateType.PENDING, QUEUED, holdings=(Holding("w; reboot", "7", "1", "1"),))
-    assert [violation.repair for violation in violations(a_snapshot(run))] == [
-        "redis-cli HDEL 'baton:worker:w; reboot:runs' ID"
-    ]
+    snapshot = a_snapshot(idempotency=(IdempotencyKey("baton:idem:k; reboot", "", -1),))
+    assert [one.repair for one in violations(snapshot)] == ["redis-cli DEL 'baton:idem:k; reboot'"]
 
 
 # --- merging and telling ----------------------------------------------------------------------------------------------
@@ -202,7 +245,16 @@ def test_violations_that_differ_in_their_ids_alone_become_one_in_the_order_of_th
 
 def test_every_invariant_has_a_name_of_its_own() -> None:
     names = [invariant.name for invariant in INVARIANTS]
-    assert names == ["I1", "I2", "I3", "I4", "I7", "I8", "fields", "keys", "lifetime"]
+    assert names == [
+        *(f"I{number}" for number in range(1, 9)),
+        "fields",
+        "keys",
+        "lifetime",
+        "ties",
+        "consumers",
+        "deadlines",
+        "idem",
+    ]
 
 
 def diagnosed(*found: Violation, compared: bool = True) -> Diagnosis:

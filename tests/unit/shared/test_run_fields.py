@@ -26,11 +26,57 @@ def test_every_missing_field_has_a_text_of_its_own() -> None:
     assert found == {name: (f"{name} is missing",) for name in PENDING}
 
 
-def test_a_run_that_was_begun_needs_its_attempt() -> None:
-    names = ("token", "run_count", "worker_name", "started_at", "start_time")
-    expected = tuple(f"{name} is missing" for name in names)
-    assert faults(PENDING | {"seq": "3", "attempt": "1"}) == expected
-    assert faults(PENDING | {"seq": "2", "state_type": "RUNNING"}) == ("attempt is missing", *expected)
+def test_a_run_that_was_begun_needs_its_attempt_and_one_in_its_body_also_its_worker() -> None:
+    begun = ("token", "run_count", "start_time")
+    in_body = ("attempt", *begun, "worker_name", "started_at")
+    assert faults(PENDING | {"seq": "3", "attempt": "1"}) == tuple(f"{name} is missing" for name in begun)
+    assert faults(PENDING | {"seq": "2", "state_type": "RUNNING"}) == tuple(f"{name} is missing" for name in in_body)
+
+
+def test_what_a_process_holds_before_its_start_needs_its_token_and_worker() -> None:
+    assert faults(PENDING | {"place": "held", "ties": "1"}) == ("token is missing", "worker_name is missing")
+
+
+@pytest.mark.parametrize(
+    ("state", "place", "right"),
+    [
+        ("PENDING", "deferred", True),
+        ("PENDING", "passed", True),
+        ("PENDING", "limit:db", False),
+        ("SCHEDULED", "limit:tag:db", True),
+        ("SCHEDULED", "passed", False),
+        ("PAUSED", "deferred", False),
+        ("COMPLETED", "passed", False),
+    ],
+)
+def test_a_place_is_one_of_its_state(state: str, place: str, right: bool) -> None:
+    found = faults(PENDING | {"state_type": state, "place": place, "ties": "1", "ended_at": TIME})
+    assert found == (() if right else (f"place is {place!r}, where no run that is {state} lies",))
+
+
+@pytest.mark.parametrize("place", ["", "heldx", "limit:", "elsewhere"])
+def test_a_place_is_one_that_there_is(place: str) -> None:
+    text = f"place is {place!r}, not held, deferred, passed or limit:<name>"
+    assert faults(PENDING | {"place": place, "ties": "1"}) == (text,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("consumers", "2"), ("kids", "1"), ("limits", "tag:db"), ("idem", "k"), ("start_within", "0.5"), ("kind", "flow")],
+)
+def test_what_ties_a_run_is_marked_as_a_tie(name: str, value: str) -> None:
+    found = faults(PENDING | {name: value}), faults(PENDING | {name: value, "ties": "1"})
+    assert found == (("ties is missing",), ())
+
+
+def test_what_rqs_tools_leave_empty_counts_as_not_there() -> None:
+    emptied = {"started_at": "", "ended_at": "", "worker_name": ""}
+    failed = PENDING | {"state_type": "FAILED"} | emptied
+    assert (faults(PENDING | emptied), faults(failed), faults(failed | {"status": "queued"})) == (
+        (),
+        ("ended_at is missing",),
+        (),
+    )
 
 
 def test_all_that_is_wrong_is_told() -> None:
@@ -69,7 +115,8 @@ def test_a_run_is_known_by_any_field_that_rq_does_not_have(fields: dict[str, str
 
 def test_a_row_is_read_for_its_order() -> None:
     row = f'{{"seq":4,"type":"FAILED","name":"Failed","time":"{TIME}","message":"no"}}'
-    assert row_of(row.encode()) == Row(4, StateType.FAILED)
+    later = row.replace("}", ',"attempt":2}')
+    assert (row_of(row.encode()), row_of(later.encode())) == (Row(4, StateType.FAILED), Row(4, StateType.FAILED, 2))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +132,7 @@ def test_a_row_is_read_for_its_order() -> None:
         f'{{"seq":1,"type":"BOGUS\\ud800","name":"x","time":"{TIME}"}}'.encode(),
         b'{"seq":1,"type":"FAILED","name":"x","time":"now"}',
         f'{{"seq":1,"type":"FAILED","name":null,"time":"{TIME}"}}'.encode(),
+        f'{{"seq":1,"type":"FAILED","name":"x","time":"{TIME}","attempt":"2"}}'.encode(),
     ],
 )
 def test_a_row_that_cannot_be_read_says_why_in_a_short_text(row: bytes) -> None:

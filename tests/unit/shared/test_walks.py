@@ -9,7 +9,7 @@ import pytest
 
 from shared.connections import Connections
 from shared.errors import RedisUnavailable
-from shared.snapshot import PAGE, key_names, some_of_zset, whole_hash, whole_list, whole_zset
+from shared.pages import PAGE, key_names, some_of_zset, whole_hash, whole_list, whole_set, whole_zset
 from shared.transport import Command, Transport
 from shared.walks import BATCH, Refused, Steps, bytes_of, read_all, text_of
 
@@ -100,6 +100,15 @@ def test_a_sorted_set_is_read_whole_with_its_scores(watched: Watched) -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [0, 1, 2 * PAGE + 1])
+def test_a_set_is_read_whole_whatever_its_size(watched: Watched, size: int) -> None:
+    members = {f"m{number}" for number in range(size)}
+    if members:
+        watched.client.sadd("s", *members)
+    (found,) = found_by(watched, whole_set(b"s"))
+    assert set(found) == members
+
+
 def test_bytes_that_are_no_text_come_back_as_they_are(watched: Watched) -> None:
     watched.client.hset("h", b"\xff", b"\x00\xfe")
     ((pair,),) = (found.items() for found in found_by(watched, whole_hash(b"h")))
@@ -110,9 +119,15 @@ def test_a_key_of_another_type_refuses_its_own_reading_alone(watched: Watched) -
     watched.client.set("s", "x")
     watched.client.hset("h", "a", "b")
     found = found_by(
-        watched, whole_list(b"s"), whole_zset(b"s"), some_of_zset(b"s", ["a"]), whole_hash(b"s"), whole_hash(b"h")
+        watched,
+        whole_list(b"s"),
+        whole_zset(b"s"),
+        some_of_zset(b"s", ["a"]),
+        whole_hash(b"s"),
+        whole_set(b"s"),
+        whole_hash(b"h"),
     )
-    assert ([type(one) for one in found], str(found[0])[:9]) == ([Refused] * 4 + [dict], "WRONGTYPE")
+    assert ([type(one) for one in found], str(found[0])[:9]) == ([Refused] * 5 + [dict], "WRONGTYPE")
 
 
 def test_no_round_trip_carries_more_than_a_batch(watched: Watched) -> None:
