@@ -45,6 +45,17 @@ class Binding:
                 f"but received args: ({values}) and kwargs: {list(kwargs)}."
             ) from None
 
+    def complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters with the defaults of those that are not among them.
+
+        Raises:
+            ParameterBindError: as `unbind`.
+        """
+        args, kwargs = self.unbind(parameters)
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
     def unbind(self, parameters: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Positional and keyword arguments that call the function with these parameters.
 

@@ -3,6 +3,26 @@
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import Final
+
+from shared.errors import InvalidCall, InvalidValue
+
+MAX_DELAYS: Final = 50
+"""The most delays that a task may have; the last one repeats."""
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Delays for `retry_delay_seconds` that double with each retry, from `backoff_factor` seconds on.
+
+    Raises:
+        InvalidCall: no number.
+        InvalidValue: a negative number, or none that a delay can be.
+    """
+    if isinstance(backoff_factor, bool) or not isinstance(backoff_factor, int | float):
+        raise InvalidCall(f"'backoff_factor' must be a number of seconds, got {type(backoff_factor).__name__}")
+    if not (backoff_factor >= 0 and math.isfinite(backoff_factor)):
+        raise InvalidValue(f"'backoff_factor' must be a finite number >= 0, got {backoff_factor}")
+    return lambda retries: [backoff_factor * 2.0**number for number in range(min(retries, MAX_DELAYS))]
 
 
 def retry_delay(

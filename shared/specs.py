@@ -1,27 +1,34 @@
 """What a task is: a function and its options, frozen, and the registry that finds one by its key. Calls nothing."""
 
-import math
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from shared.binding import Binding
-from shared.errors import ConfigError, InvalidCall, InvalidValue, ReservedArgumentError, TaskNotRegistered
+from shared.errors import ConfigError, InvalidCall, ReservedArgumentError, TaskNotRegistered
+from shared.options import HOOKS, SUBMIT_OPTIONS, check_options, check_submit_options, queue_name, usual_retries
+
+__all__ = [
+    "DEFAULTS",
+    "HOOKS",
+    "SUBMIT_OPTIONS",
+    "Registry",
+    "TaskLike",
+    "TaskSpec",
+    "check_options",
+    "check_submit_options",
+    "describe",
+    "queue_name",
+    "registry",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MAX_DELAYS = 50
-LONGEST_NAME = 255
 _RESERVED = ("return_state", "wait_for")
-_QUEUE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Promoters wait for due runs on the wake-up list of this name.
-_TAKEN = frozenset({"due"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +48,24 @@ class TaskSpec(Generic[P, R]):
     on_crash: Literal["retry", "fail"] = "retry"
     description: str | None = None
     version: str | None = None
+    tags: tuple[str, ...] = ()
+    start_within: float | None = None
+    retry_condition_fn: Callable[..., Any] | None = None
+    task_run_name: str | Callable[..., Any] | None = None
+    log_prints: bool = False
+    on_running: tuple[Callable[..., Any], ...] = ()
+    on_completion: tuple[Callable[..., Any], ...] = ()
+    on_failure: tuple[Callable[..., Any], ...] = ()
+    on_crashed: tuple[Callable[..., Any], ...] = ()
+    on_cancellation: tuple[Callable[..., Any], ...] = ()
     isasync: bool = False
     isgenerator: bool = False
     binding: Binding = field(compare=False, repr=False)
+
+    @property
+    def spec(self) -> "TaskSpec[P, R]":
+        """Itself: a spec will do wherever a task does."""
+        return self
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -70,14 +92,19 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
     """
     if not callable(fn):
         raise InvalidCall("'fn' must be callable")
-    shape = signature(fn)
+    try:
+        shape = signature(fn)
+    except ValueError as error:
+        raise InvalidCall(f"{fn!r} does not tell its parameters: wrap it in a function of yours") from error
     for name in _RESERVED:
         if name in shape.parameters:
             raise ReservedArgumentError(
                 f"'{name}' belongs to submit and map: give the parameter of {fn!r} another name"
             )
     code = fn if hasattr(fn, "__code__") else type(fn).__call__
-    checked = check_options(options)
+    retries = usual_retries()
+    checked = check_options(options, retries)
+    checked.setdefault("retries", retries)
     task_name = checked.setdefault("name", getattr(fn, "__name__", type(fn).__name__))
     checked.setdefault("key", _default_key(fn))
     checked.setdefault("description", getattr(fn, "__doc__", None))
@@ -103,143 +130,6 @@ def _place(fn: Callable[..., Any]) -> tuple[str, str]:
     code = getattr(fn, "__code__", None) or getattr(type(fn).__call__, "__code__", None)
     file = getattr(code, "co_filename", "?")
     return file, getattr(fn, "__qualname__", None) or type(fn).__qualname__
-
-
-# --- options ----------------------------------------------------------------------------------------------------------
-
-
-def check_options(options: Mapping[str, Any], retries: int = 0) -> dict[str, Any]:
-    """The options of a task as fields of its spec; one that is None is left out. `retries`: where they are not given.
-
-    Raises:
-        InvalidCall: an option that is unknown, or of a wrong type.
-        InvalidValue: an option out of its range.
-    """
-    checked = _checked(options, {**_CHECKS, "retry_delay_seconds": lambda _name, value: value})
-    if "retry_delay_seconds" in checked:
-        checked["retry_delays"] = _delays(checked.pop("retry_delay_seconds"), checked.get("retries", retries))
-    if checked.get("timeout_seconds") == 0:
-        checked["timeout_seconds"] = None
-    return checked
-
-
-def check_submit_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of one submit: `delay` in seconds and `at_front`; one that is None is left out.
-
-    Raises:
-        InvalidCall, InvalidValue: as `check_options`.
-    """
-    return _checked(options, SUBMIT_OPTIONS)
-
-
-def _checked(options: Mapping[str, Any], checks: "Mapping[str, Check]") -> dict[str, Any]:
-    unknown = [name for name in options if name not in checks]
-    if unknown:
-        raise InvalidCall(f"unknown option {', '.join(map(repr, unknown))}; there are {', '.join(sorted(checks))}")
-    return {name: checks[name](name, value) for name, value in options.items() if value is not None}
-
-
-def queue_name(option: str, value: Any) -> str:
-    """A queue's name.
-
-    Raises:
-        InvalidValue: not such a name; says how one looks.
-    """
-    if not isinstance(value, str) or not _QUEUE.fullmatch(value):
-        raise InvalidValue(
-            f"'{option}' is {_short(value)}: a queue's name has 1 to 100 of a-z 0-9 . _ - and begins with a-z or 0-9"
-        )
-    if value in _TAKEN:
-        raise InvalidValue(f"'{option}' is '{value}': that name is taken by Baton itself, choose another")
-    return value
-
-
-def _text(option: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidCall(f"'{option}' must be text, got {type(value).__name__}")
-    return value
-
-
-def _label(option: str, value: Any) -> str:
-    text = _text(option, value)
-    if not text or len(text) > LONGEST_NAME or _CONTROL.search(text):
-        raise InvalidValue(f"'{option}' is {_short(text)}: 1 to {LONGEST_NAME} characters, without control characters")
-    return text
-
-
-def _count(option: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidCall(f"'{option}' must be a whole number, got {type(value).__name__}")
-    if value < 0:
-        raise InvalidValue(f"'{option}' must be >= 0, got {value}")
-    return value
-
-
-def _seconds(option: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidCall(f"'{option}' must be a number of seconds, got {type(value).__name__}")
-    if not (value >= 0 and math.isfinite(value)):
-        raise InvalidValue(f"'{option}' must be a finite number >= 0, got {value}")
-    return float(value)
-
-
-def _jitter(option: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidCall(f"'{option}' must be a number, got {type(value).__name__}")
-    if not (value >= 0 and math.isfinite(value)):
-        raise InvalidValue("`retry_jitter_factor` must be >= 0.")
-    return float(value)
-
-
-def _delays(value: Any, retries: int) -> tuple[float, ...]:
-    if callable(value):
-        value = value(retries)
-    if not isinstance(value, list | tuple):
-        value = [value]
-    if len(value) > MAX_DELAYS:
-        raise InvalidValue("Can not configure more than 50 retry delays per task.")
-    return tuple(_seconds("retry_delay_seconds", delay) for delay in value)
-
-
-def _flag(option: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidCall(f"'{option}' must be True or False, got {type(value).__name__}")
-    return value
-
-
-def _retention(option: str, value: Any) -> int:
-    seconds = _count(option, value)
-    if seconds < 60:  # noqa: PLR2004 - less would vanish under the hands of whoever reads it
-        raise InvalidValue(f"'{option}' must be at least 60 seconds, got {seconds}")
-    return seconds
-
-
-def _on_crash(option: str, value: Any) -> str:
-    if value not in ("retry", "fail"):
-        raise InvalidValue(f"'{option}' must be 'retry' or 'fail', got {_short(value)}")
-    return str(value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
-
-
-Check: TypeAlias = Callable[[str, Any], Any]
-_CHECKS: Final[Mapping[str, Check]] = {
-    "name": _label,
-    "key": _label,
-    "queue": queue_name,
-    "retries": _count,
-    "retry_jitter_factor": _jitter,
-    "timeout_seconds": _seconds,
-    "persist_result": _flag,
-    "result_ttl": _retention,
-    "on_crash": _on_crash,
-    "description": _text,
-    "version": _text,
-}
-SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {"delay": _seconds, "at_front": _flag}
 
 
 # --- the registry -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,11 @@ Reads top to bottom: task and parameters, engine, proposals, report.
 """
 
 import logging
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from shared import codec, retries
@@ -13,51 +17,68 @@ from shared.commands import Claim, Report
 from shared.errors import BadEnvelope, Fenced, TaskNotRegistered
 from shared.reporting import outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
+from shared.runs import TaskRun
 from shared.settings import Settings
 from shared.specs import TaskSpec, registry
 from shared.state_types import StateType
-from shared.states import Failed, State
+from shared.states import Cancelled, Failed, Running, Scheduled, State
 from shared.texts import printable
 from worker.context import RunContext
+from worker.engine.base import INTERRUPTS
 from worker.engine.drivers import SyncTaskRunEngine
 from worker.hand import Hand
+from worker.inputs import Found, Inputs, resolved, upstreams_in
+from worker.interrupts import Interrupts
 from worker.page import Page
 
 log = logging.getLogger("baton.worker")
+LOOK_AGAIN = 1.0
+"""Seconds after which a run is looked at again that was to begin, but whose upstreams have not ended after all."""
 _OWN = Facts("attempt", held=True)
 
 
-def execute(claim: Claim, hand: Hand, page: Page, settings: Settings) -> Report | None:
-    """Execute an attempt; what to report, or None if it has been fenced: another process owns the run now."""
-    page.enter(claim.run_id)
+def execute(claim: Claim, hand: Hand, page: Page, interrupts: Interrupts, settings: Settings) -> Report | None:
+    """Execute an attempt; what to report, or None if that was done or is for another process that owns the run now."""
+    page.start(claim.run_id)
     try:
-        report = _execute(claim, hand, settings)
+        return _execute(claim, hand, interrupts, settings)
     except Fenced as error:
         log.warning("run %s: %s", claim.run_id, error)
-        report = None
-    # Not in a `finally`: a process that ends by an error in here ends in this run, and its supervisor should see that.
-    page.leave()
-    return report
+        return None
 
 
-def _execute(claim: Claim, hand: Hand, settings: Settings) -> Report | None:
+def _execute(claim: Claim, hand: Hand, interrupts: Interrupts, settings: Settings) -> Report | None:
     try:
         spec = registry.find(claim.task)
-        parameters = codec.decode_parameters(claim.parameters or b"", limit=settings.max_parameters)
     except TaskNotRegistered as error:
-        return _not_called(claim, Failed(name="UnknownTask", message=str(error), data=error), settings)
+        state = Failed(name="UnknownTask", message=str(error), data=error)
+        return Report(claim.run_id, claim.token, outcome_of(state, settings))
+    attempt = Attempt(claim, spec, hand, interrupts, settings)
+    seconds = claim.timeout if claim.timeout is not None else spec.timeout_seconds
+    if claim.state == StateType.CANCELLING:
+        return _end(
+            SyncTaskRunEngine(spec, {}, seconds, attempt), attempt, Cancelled(message="Cancelled while running.")
+        )
+    try:
+        parameters = codec.decode_parameters(claim.parameters or b"", limit=settings.max_parameters)
     except BadEnvelope as error:
         message = printable(f"Parameters could not be read: {type(error).__name__}: {error}")
-        return _not_called(claim, Failed(message=message, data=error), settings)
-    attempt = Attempt(claim, spec, hand, settings)
-    seconds = claim.timeout if claim.timeout is not None else spec.timeout_seconds
-    SyncTaskRunEngine(spec, parameters, seconds).run(attempt.propose, attempt.context)
+        return _end(SyncTaskRunEngine(spec, {}, seconds, attempt), attempt, Failed(message=message, data=error))
+    inputs = Inputs(parameters, {}) if claim.state == StateType.PENDING else None
+    return _end(SyncTaskRunEngine(spec, parameters, seconds, attempt, inputs), attempt)
+
+
+def _end(engine: SyncTaskRunEngine[..., Any], attempt: "Attempt", outcome: State[Any] | None = None) -> Report | None:
+    """Run to the end, or end so without a call of the body; what is left to be reported."""
+    try:
+        if outcome is None:
+            engine.run()
+        else:
+            engine.end(outcome)
+    except INTERRUPTS:
+        # One in the body is its outcome: this one came from a hook of the end, which is recorded.
+        log.exception("run %s: a hook of its end was interrupted", attempt.context().run_id)
     return attempt.report
-
-
-def _not_called(claim: Claim, state: State[Any], settings: Settings) -> Report:
-    """The report of an attempt whose body cannot be called: it ends the run, a retry would end the same way."""
-    return Report(claim.run_id, claim.token, outcome_of(state, settings))
 
 
 class Attempt:
@@ -68,8 +89,12 @@ class Attempt:
     last_end: LastEnd = ""
     outlives_flow = False
     pause_keys = ()
+    blocks = True
+    watched = False
 
-    def __init__(self, claim: Claim, spec: TaskSpec[..., Any], hand: Hand, settings: Settings) -> None:
+    def __init__(
+        self, claim: Claim, spec: TaskSpec[..., Any], hand: Hand, interrupts: Interrupts, settings: Settings
+    ) -> None:
         self.state: State[Any] | None = None
         self.attempt = claim.attempt
         self.run_count = claim.run_count
@@ -79,24 +104,48 @@ class Attempt:
         self.on_crash: OnCrash = spec.on_crash
         self.flow = claim.flow
         self.report: Report | None = None
+        self._name: str | None = None
         self._claim = claim
         self._token = claim.token
         self._spec = spec
         self._hand = hand
+        self._interrupts = interrupts
         self._settings = settings
 
-    def propose(self, state: State[Any]) -> State[Any]:
+    def taken(self, inputs: Inputs, _found: Found) -> dict[str, Any] | State[Any]:
+        """The parameters with what other runs returned in its places; or the state of a run that cannot begin."""
+        self.state = self._claimed(StateType.PENDING)
+        upstreams = upstreams_in(inputs.parameters, self._states_of)
+        at = now()
+        verdict = decide(self, Running(), Facts("attempt", held=True, upstreams=upstreams), at)
+        if verdict.kind == "WAIT":
+            # One that had ended waits again since, because somebody had it retried.
+            again = at + timedelta(seconds=LOOK_AGAIN)
+            return Scheduled(scheduled_time=again, message=verdict.reason)
+        if verdict.state is not None and verdict.state.is_final():
+            return verdict.state
+        return resolved(inputs.parameters, upstreams)
+
+    def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:
         """The state that holds after this proposal. What ends the attempt is left as its report.
 
         Raises:
             Fenced: the run is another's now.
         """
         if self.state is None:
-            # The cycle that brought this run recorded RUNNING in the step that took it from its queue.
-            self.state = State.trusted(StateType.RUNNING, "Running", parse_iso(self._claim.started))
+            # The cycle that brought this run recorded its state in the step that took it from its queue.
+            if state.is_running():
+                self.state = State.trusted(StateType.RUNNING, "Running", parse_iso(self._claim.started))
+                return self.state
+            self.state = self._claimed(StateType(self._claim.state))
+        elif state.is_running():
+            self.state = self._restart(state)
+            if self.state is None:
+                raise Fenced("it is being cancelled")
             return self.state
         at = now()
-        facts = Facts("attempt", held=True, delay=self._delay()) if state.is_failed() else _OWN
+        is_failed = state.is_failed()
+        facts = Facts("attempt", held=True, delay=self._delay(), retriable=retriable) if is_failed else _OWN
         verdict = decide(self, state, facts, at)
         if verdict.state is None:
             raise AssertionError(f"{state!r} was proposed for a running attempt: {verdict.reason}")
@@ -106,9 +155,73 @@ class Attempt:
             self.state = self._end(verdict.state, at)
         return self.state
 
+    def settled(self) -> State[Any]:
+        """The state that holds, once it is recorded.
+
+        Raises:
+            Fenced: it was not recorded, the run is another's now.
+        """
+        if self.state is None:
+            raise AssertionError("this run has no state to be recorded")
+        if self.report is not None:
+            report, self.report = self.report, None
+            verdict = self._hand.report(report)
+            if verdict == "CANCELLED":
+                self.state = State.trusted(StateType.CANCELLED, "Cancelled", now())
+            elif verdict != "OK":
+                raise Fenced(f"its outcome {report.outcome.state_name} was not recorded: {verdict}")
+        return self.state
+
+    def task_run(self) -> TaskRun:
+        """The run's record; where it cannot be read, what the claim tells of it."""
+        claim, state = self._claim, self.state or self._claimed(StateType(self._claim.state))
+        run = self._hand.look_up([claim.run_id])[claim.run_id]
+        if isinstance(run, TaskRun):
+            if run.state.type is state.type and state.data is None:
+                self.state = state = run.state  # names and messages that scripts gave it
+            return replace(run, state=state, name=self._name or run.name)
+        return TaskRun(
+            id=claim.run_id,
+            task=claim.task,
+            name=self._name or claim.name or self._spec.name,
+            queue=self._spec.queue,
+            state=state,
+            attempt=self.attempt,
+            run_count=self.run_count,
+            crashes=self.crashes,
+            max_retries=self.retries,
+            parent=claim.parent,
+            flow=claim.flow,
+        )
+
+    def rename(self, name: str) -> None:
+        """Call the run by this name, for as long as it is in this process: its record keeps the one it was given."""
+        self._name = name
+
+    def wakes_at(self, _state: State[Any]) -> datetime | None:
+        """None: a run that waits has left this process."""
+        return None
+
+    def is_cancelled(self) -> bool:
+        """True if somebody wants the end of this attempt."""
+        return self._interrupts.is_cancelled(int(self._token))
+
+    def guard(self, token: int, seconds: float | None) -> AbstractContextManager[None]:
+        """Put around the body of the attempt: lets it be ended, and tells the supervisor its time limit."""
+        return self._interrupts.around(token, seconds)
+
     def context(self) -> RunContext:
         """What the body of the present attempt may ask."""
-        return RunContext(self._claim.run_id, self._claim.task, self.attempt, int(self._token))
+        token = int(self._token)
+        look = partial(self._interrupts.is_cancelled, token)
+        return RunContext(self._claim.run_id, self._claim.task, self.attempt, token, look)
+
+    def _claimed(self, kind: StateType) -> State[Any]:
+        return State.trusted(kind, kind.capitalize(), parse_iso(self._claim.started))
+
+    def _states_of(self, run_ids: Sequence[str]) -> Found:
+        runs = self._hand.look_up(run_ids)
+        return {run_id: run.state if isinstance(run, TaskRun) else None for run_id, run in runs.items()}
 
     def _delay(self) -> float:
         text = self._claim.retry_delays
@@ -123,6 +236,8 @@ class Attempt:
         ttl = claim.result_ttl if claim.result_ttl is not None else spec.result_ttl
         outcome = outcome_of(state, self._settings, persist_result=spec.persist_result, result_ttl=ttl, delay=delay)
         self.report = Report(claim.run_id, self._token, outcome)
+        if outcome.state_type != state.type:  # its value cannot be stored
+            return Failed(message=outcome.message)
         return state
 
     def _restart(self, state: State[Any]) -> State[Any] | None:
@@ -132,6 +247,7 @@ class Attempt:
         if recorded.tag == "CANCELLING":
             return None
         if recorded.tag != "OK":
-            raise Fenced(f"its next attempt was not begun: {recorded.tag}")
+            why = "it waits for a slot" if recorded.tag == "FULL" else f"its attempt was not begun: {recorded.tag}"
+            raise Fenced(why)
         self._token, self.attempt, self.run_count = recorded.token, recorded.attempt, recorded.run_count
         return State.trusted(StateType.RUNNING, recorded.state_name, parse_iso(recorded.state_time), state.message)

@@ -1,11 +1,13 @@
 """What the code inside a run can ask about that run. Set around each attempt's body."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.errors import MissingContextError
+from shared.options import check_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +22,22 @@ class RunContext:
     task: str
     attempt: int
     fence: int
+    look: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts of the run."""
         return self.run_id
 
+    @property
+    def cancelled(self) -> bool:
+        """True if this attempt is to end: for bodies that look for themselves, as in threads they have to."""
+        return self.look()
+
 
 _current: ContextVar[RunContext] = ContextVar("baton_run")
+_tags: ContextVar[tuple[str, ...]] = ContextVar("baton_tags", default=())
+_log = logging.getLogger("baton.runs")
 
 
 def get_run_context() -> RunContext:
@@ -56,3 +66,35 @@ def run_context(context: RunContext) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
+    """The log of the run that this code runs in: the logger `baton.runs`, whose records say which run they are of.
+
+    Raises:
+        MissingContextError: it runs in none.
+    """
+    context = get_run_context()
+    fields = {"run_id": context.run_id, "task": context.task, "attempt": context.attempt}
+    return logging.LoggerAdapter(_log, fields)
+
+
+@contextmanager
+def tags(*names: str) -> Iterator[tuple[str, ...]]:
+    """Give these tags to the runs that are submitted in this block, besides those of their tasks and of outer blocks.
+
+    Gives all the tags that are in force.
+
+    Raises:
+        InvalidCall, InvalidValue: one of them is no tag.
+    """
+    token = _tags.set(tuple(dict.fromkeys((*_tags.get(), *check_options({"tags": names})["tags"]))))
+    try:
+        yield _tags.get()
+    finally:
+        _tags.reset(token)
+
+
+def current_tags() -> tuple[str, ...]:
+    """The tags that blocks around this code give to its runs."""
+    return _tags.get()

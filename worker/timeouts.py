@@ -1,19 +1,26 @@
 """Time limits of bodies. In the main thread a timer's signal interrupts even blocking calls."""
 
+import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.clock import monotonic
 from shared.errors import InvalidValue, TaskRunTimeoutError
 
+T = TypeVar("T")
+
 
 @contextmanager
-def timeout(seconds: float | None, kind: type[TimeoutError] = TaskRunTimeoutError) -> Iterator[TimeoutError | None]:
+def timeout(
+    seconds: float | None, kind: type[TimeoutError] = TaskRunTimeoutError, told: float | None = None
+) -> Iterator[TimeoutError | None]:
     """Raise in the body of this block when it has lasted so many seconds; None has no limit.
+
+    `told` are the seconds that the error names, where this block is not all that they are for.
 
     Gives the exception that it would raise, so that the caller can tell it from another one of the same class.
 
@@ -28,15 +35,41 @@ def timeout(seconds: float | None, kind: type[TimeoutError] = TaskRunTimeoutErro
         yield None
         return
     if threading.current_thread() is threading.main_thread():
-        error = kind(f"Scope timed out after {seconds:g} second(s).")
+        error = kind(text_of_limit(seconds if told is None else told))
         with _alarm(seconds, error):
             yield error
         return
-    error = kind(f"Scope timed out after {seconds:g} second(s). It ran to its end: a thread cannot be interrupted.")
+    limit = text_of_limit(seconds if told is None else told)
+    error = kind(f"{limit} It ran to its end: a thread cannot be interrupted.")
     began = monotonic()
     yield error
     if monotonic() - began > seconds:
         raise error
+
+
+def text_of_limit(seconds: float) -> str:
+    """What an error says of the limit that it is for."""
+    return f"Scope timed out after {seconds:g} second(s)."
+
+
+class Late(Exception):
+    """The limit of `within` ended the work: told apart from a TimeoutError that the work raised."""
+
+
+async def within(seconds: float | None, work: Awaitable[T]) -> T:
+    """What this gives, if it does so in so many seconds; None has no limit. It is cancelled when they are over.
+
+    Raises:
+        Late: they were over.
+    """
+    try:
+        async with asyncio.timeout(seconds) as scope:
+            return await work
+    except TimeoutError as error:
+        # One of the work's own has not the cancelling as its cause.
+        if scope.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+            raise Late from error
+        raise
 
 
 @contextmanager

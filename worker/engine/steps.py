@@ -2,17 +2,23 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from shared.errors import TaskRunTimeoutError
 from shared.states import State
+from worker.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Ask for this state; the answer is the state that now holds."""
+    """Ask for this state; the answer is the state that now holds.
+
+    `retriable`: False where a failure is not to be tried again; None leaves it to the rules.
+    """
 
     state: State[Any]
+    retriable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,105 @@ class Call:
     seconds: float | None
 
 
-Step: TypeAlias = Propose | Call
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Call other code of the user's, a hook or a retry condition; the answer is its value, awaited if need be."""
+
+    fn: Callable[..., Any]
+    args: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """See to it that the state is recorded before anything else happens; the answer is the state that now holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask for the run's record; the answer is a TaskRun, in the state that holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Call the run by this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait in place until this time, or until somebody wants the run's end."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Wait for the runs among the parameters; the answer is the parameters with their results.
+
+    Or it is the state that the run ends in, since it may not begin or a result cannot be read.
+    """
+
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Call a generator function; the answer is the generator, of which nothing has run yet."""
+
+    fn: Callable[..., Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Stream:
+    """A generator of the user's, what it may take in seconds, and what it has taken."""
+
+    items: Any
+    seconds: float | None
+    spent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Let the generator go on; the answer is an `Item`, or `Ended`. Raises as `Call` does."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a generator gave."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A generator is exhausted; this it returned."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand this item to the consumer. Raises `Abandoned` if nobody wants any more."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the generator before its end."""
+
+    stream: Stream
+
+
+Step: TypeAlias = Propose | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close
 Steps: TypeAlias = Generator[Step, Any, State[Any]]
+"""Steps that end with the state that then holds."""
+Stage: TypeAlias = Generator[Step, Any, None]
 
 
 class Overran(Exception):
@@ -38,3 +141,7 @@ class Overran(Exception):
     def __init__(self, error: TaskRunTimeoutError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class Abandoned(Exception):
+    """The consumer of a generator closed it early."""

@@ -10,15 +10,13 @@ import pytest
 from shared.clock import monotonic
 from shared.specs import describe
 from shared.states import State
-from worker.context import RunContext
-from worker.engine.drivers import SyncTaskRunEngine
+from tests.support.engines import engine_of
 
 OVERRAN = "Task run exceeded timeout of 0.05 second(s)"
 
 
 def run(fn: Callable[..., Any], seconds: float | None = 0.05) -> State[Any]:
-    engine = SyncTaskRunEngine(describe(fn, key="k"), {}, seconds)
-    return engine.run(lambda proposed: proposed, lambda: RunContext("run-1", "k", 1, 17))
+    return engine_of(describe(fn, key="k"), seconds).run()
 
 
 def run_in_thread(fn: Callable[..., Any]) -> State[Any]:

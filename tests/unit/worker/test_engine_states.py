@@ -13,8 +13,7 @@ from orchestrator import Orchestrator, get_run_context, task
 from shared.specs import describe
 from shared.state_value import StateValue
 from shared.states import State, StateType
-from worker.context import RunContext
-from worker.engine.drivers import SyncTaskRunEngine
+from tests.support.engines import engine_of
 
 VALIDATES = StateValue.default_name_from_type.__code__
 """Runs once in every validation of a state."""
@@ -72,9 +71,9 @@ def late(a: int) -> None:
 def test_an_engine_validates_no_state_but_those_with_a_name_of_their_own(
     body: Callable[[int], Any], name: str, validated: list[str]
 ) -> None:
-    engine = SyncTaskRunEngine(describe(body, key="k"), {"a": 1}, None)
+    engine = engine_of(describe(body, key="k"), a=1)
     with watched() as validations:
-        state = engine.run(lambda proposed: proposed, lambda: RunContext("run-1", "k", 1, 17))
+        state = engine.run()
     assert (state.name, validations.here) == (name, validated)
 
 

@@ -15,11 +15,40 @@ def test_a_new_page_tells_of_nothing() -> None:
 
 def test_the_run_in_its_body_is_told_until_it_leaves() -> None:
     page, before = Page(), monotonic()
-    page.enter(RUN)
+    page.start(RUN)
+    page.begin_body(7, 1.5)
     body = page.body()
-    page.leave()
+    page.end_body()
     assert body is not None
-    assert (body.run_id, before <= body.since <= monotonic(), page.body()) == (RUN, True, None)
+    assert (body.run_id, body.token, body.seconds, page.body()) == (RUN, 7, 1.5, None)
+    assert (before <= body.since <= monotonic(), page.started()) == (True, RUN)
+
+
+def test_what_is_to_end_is_known_by_its_token() -> None:
+    page = Page()
+    page.cancel(1795180725104304)
+    assert (page.is_cancelled(1795180725104304), page.is_cancelled(1795180725104305)) == (True, False)
+
+
+def test_runs_are_counted_up_to_what_the_process_may() -> None:
+    page = Page()
+    page.limit(2)
+    told = []
+    for _ in range(2):
+        page.start(RUN)
+        page.rest()
+        told.append((page.runs(), page.is_spent()))
+    assert (told, page.most_runs(), Page().is_spent()) == ([(1, False), (2, True)], 2, False)
+
+
+def test_a_process_is_quieted_and_heard_of_its_start_hooks() -> None:
+    page = Page()
+    told = [(page.is_quiet(), page.is_in_start_hooks())]
+    for on in True, False:
+        page.quiet(on=on)
+        page.in_start_hooks(on=on)
+        told.append((page.is_quiet(), page.is_in_start_hooks()))
+    assert told == [(False, False), (True, True), (False, False)]
 
 
 def test_rounds_are_counted_with_their_time() -> None:
@@ -41,7 +70,8 @@ def test_what_a_child_writes_its_parent_reads_even_after_its_death() -> None:
     pid = os.fork()
     if pid == 0:
         page.round()
-        page.enter(RUN)
+        page.start(RUN)
+        page.begin_body(1, None)
         os._exit(9)
     os.waitpid(pid, 0)
     body = page.body()

@@ -1,0 +1,74 @@
+"""Where a run is executed: what an engine's steps come to there. On the fleet or in the process that called."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.rules import RunLike
+from shared.runs import TaskRun
+from shared.states import State
+from worker.context import RunContext
+from worker.inputs import Inputs
+
+
+class Place(RunLike, Protocol):
+    """One run in one process. Its methods may wait for a server, but for those that say that they do not."""
+
+    @property
+    def blocks(self) -> bool:
+        """True if its methods may wait for a server indeed."""
+        ...
+
+    @property
+    def watched(self) -> bool:
+        """True if `is_cancelled` has to be asked while the body runs, since nobody interrupts it."""
+        ...
+
+    def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:
+        """Ask for a state; the one that now holds.
+
+        Raises:
+            Fenced: the run is another's now.
+            TransitionRefused: the rules refuse it for good.
+        """
+        ...
+
+    def settled(self) -> State[Any]:
+        """The state that holds, once it is recorded; on the fleet an end may otherwise be reported later.
+
+        Raises:
+            Fenced: it was not recorded, the run is another's now.
+        """
+        ...
+
+    def task_run(self) -> TaskRun:
+        """The run's record, in the state that holds."""
+        ...
+
+    def rename(self, name: str) -> None:
+        """Call the run by this name."""
+        ...
+
+    def taken(self, inputs: Inputs, found: Mapping[str, State[Any] | None]) -> dict[str, Any] | State[Any]:
+        """The parameters with the results of these upstreams; or the state that the run ends in."""
+        ...
+
+    def wakes_at(self, state: State[Any]) -> datetime | None:
+        """When to ask again for RUNNING, of a run that waits here in this state; None if it does not. No I/O."""
+        ...
+
+    def context(self) -> RunContext:
+        """What the body of the present attempt may ask. No I/O."""
+        ...
+
+    def guard(self, token: int, seconds: float | None) -> AbstractContextManager[None]:
+        """Put around the body of the attempt with this token, with this time limit; may end it by TerminationSignal.
+
+        No I/O.
+        """
+        ...
+
+    def is_cancelled(self) -> bool:
+        """True if somebody wants the end of this attempt. No I/O."""
+        ...

@@ -1,0 +1,195 @@
+"""Where the transitions of inline runs are kept: the protocol, and the one of a call that nobody else is to see.
+
+An inline run is executed by the process that called it. With an Orchestrator its record lies in Redis; without one in
+this process, for as long as the call lasts, and no server is needed.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+from shared.clock import now
+from shared.errors import RunGone, TransitionRefused
+from shared.rules import Facts, Verdict, decide
+from shared.rules_transforms import RunRecord, transformed
+from shared.runs import TaskRun
+from shared.specs import TaskSpec
+from shared.state_types import StateType
+from shared.states import State
+from worker.inputs import Named
+
+_HELD = frozenset({StateType.RUNNING, StateType.CANCELLING})
+
+
+class Moved(NamedTuple):
+    """What became of a proposal: the run as it is now, what the rules said, and the token of its present attempt."""
+
+    run: TaskRun
+    verdict: Verdict
+    token: int
+
+
+class Recorder(Protocol):
+    """Keeps inline runs. Errors of a server come out as they are."""
+
+    @property
+    def blocks(self) -> bool:
+        """True if its methods wait for a server: an event loop calls them in another thread."""
+        ...
+
+    @property
+    def longest_wait(self) -> float | None:
+        """So many seconds a run waits in its process; one that is due later is left to others. None: any number."""
+        ...
+
+    def find(self, run_id: str) -> TaskRun | None:
+        """The run of this id, or None if there is none."""
+        ...
+
+    def take(self, run: TaskRun, spec: TaskSpec[..., Any], inputs: Named) -> TaskRun:
+        """Hold this run in this process, and record it first, with its inputs, if its `seq` is 0; as it is now.
+
+        A run that has ended stays as it is.
+
+        Raises:
+            TransitionRefused: another process holds it.
+        """
+        ...
+
+    def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
+        """Ask the rules, and record what they answer.
+
+        Raises:
+            Fenced: the run is another's now.
+        """
+        ...
+
+    def rename(self, run_id: str, name: str) -> TaskRun:
+        """Call a run by this name; the run as it is now."""
+        ...
+
+    def release(self, run_id: str) -> None:
+        """Hold the run no more, whatever state it is in."""
+        ...
+
+
+class PrivateRecorder:
+    """Runs of this process alone, in memory."""
+
+    blocks = False
+    longest_wait = None
+
+    def __init__(self) -> None:
+        self._runs: dict[str, TaskRun] = {}
+        self._records: dict[str, RunRecord] = {}
+        self._histories: dict[str, list[State[Any]]] = {}
+        self._inputs: dict[str, Named] = {}
+
+    def find(self, run_id: str) -> TaskRun | None:
+        """The run of this id, or None if there is none."""
+        return self._runs.get(run_id)
+
+    def take(self, run: TaskRun, spec: TaskSpec[..., Any], inputs: Named) -> TaskRun:
+        """Hold this run, and record it first if it is new; as it is now.
+
+        Raises:
+            TransitionRefused: an attempt has begun elsewhere and not ended.
+        """
+        if run.state.type in _HELD:
+            raise TransitionRefused(f"Run {run.id} is {run.state.type}: another process holds it.")
+        is_new = run.seq == 0
+        self._runs[run.id] = run
+        self._inputs[run.id] = inputs
+        self._histories.setdefault(run.id, [])
+        self._records[run.id] = RunRecord(
+            retries=run.max_retries if run.max_retries is not None else spec.retries,
+            on_crash=spec.on_crash,
+            flow=run.flow,
+            state=None if is_new else run.state,
+            seq=run.seq,
+            attempt=run.attempt,
+            run_count=run.run_count,
+            crashes=run.crashes,
+            expected_start=run.expected_start,
+            start_time=run.start_time,
+            end_time=run.end_time,
+            total_run_time=run.total_run_time,
+        )
+        return self.move(run.id, run.state, Facts("client")).run if is_new else run
+
+    def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
+        """Ask the rules, and record what they answer."""
+        record, at = self._record(run_id), now()
+        verdict = decide(record, proposed, facts, at)
+        if verdict.state is not None:
+            record = self._records[run_id] = transformed(record, verdict.state, facts, at)
+            self._runs[run_id] = _updated(self._runs[run_id], record)
+            self._histories[run_id].append(self._runs[run_id].state)
+        return Moved(self._runs[run_id], verdict, record.attempt)
+
+    def rename(self, run_id: str, name: str) -> TaskRun:
+        """Call a run by this name; the run as it is now."""
+        self._runs[run_id] = replace(self._runs[run_id], name=name)
+        return self._runs[run_id]
+
+    def release(self, run_id: str) -> None:
+        """Nothing: nobody else could hold it."""
+
+    def history(self, run_id: str) -> list[State[Any]]:
+        """Every state that the run went through here, oldest first.
+
+        Raises:
+            RunGone: it is not known here.
+        """
+        self._record(run_id)
+        return list(self._histories[run_id])
+
+    def inputs(self, run_id: str) -> Named:
+        """What the run was said to take input from.
+
+        Raises:
+            RunGone: it is not known here.
+        """
+        self._record(run_id)
+        return self._inputs[run_id]
+
+    def _record(self, run_id: str) -> RunRecord:
+        try:
+            return self._records[run_id]
+        except KeyError:
+            raise RunGone(f"Run {run_id} is not known in this process.") from None
+
+
+def _updated(run: TaskRun, record: RunRecord) -> TaskRun:
+    return replace(
+        run,
+        state=record.state or run.state,
+        seq=record.seq,
+        attempt=record.attempt,
+        run_count=record.run_count,
+        crashes=record.crashes,
+        expected_start=record.expected_start,
+        start_time=record.start_time,
+        end_time=record.end_time,
+        total_run_time=record.total_run_time,
+    )
+
+
+class _Default:
+    """Which recorder an inline run has: whoever opens connections to a ledger says it, by `record_with`."""
+
+    def __init__(self) -> None:
+        self.recorder: Callable[[], Recorder | None] = lambda: None
+
+
+_default = _Default()
+
+
+def record_with(recorder: Callable[[], Recorder | None]) -> None:
+    """Ask this from now on where to record inline runs; where it answers None, they are recorded privately."""
+    _default.recorder = recorder
+
+
+def current_recorder() -> Recorder:
+    """Where an inline run that begins now is recorded."""
+    return _default.recorder() or PrivateRecorder()
