@@ -11,21 +11,22 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from shared.clock import monotonic
 from shared.commands import Claim, Cycle, Outcome, Recorded, Report, Seat
-from shared.errors import RedisUnavailable, StorageFull
+from shared.errors import BatonError, RedisUnavailable, StorageFull
+from shared.failpoints import is_off
 from shared.ledger import RunLedger
 from shared.retries import backoff
+from shared.runs import TaskRun
 from shared.settings import Settings
 from worker.page import Page
 
 log = logging.getLogger("baton.worker")
 T = TypeVar("T")
 BUSY = "Not started: the worker is busy."
-STOPPED = "Not started: the worker stops."
 
 
 class Buried(Exception):
@@ -48,12 +49,16 @@ class Hand:
 
     # --- the main thread's side ---------------------------------------------------------------------------------------
 
-    def refill(self, *, begin: bool = True) -> Cycle:
-        """Report what is finished and, unless told otherwise, begin what is next."""
+    def refill(self, most: int, why: str = BUSY) -> Cycle:
+        """Report what is finished, give back with this reason what has not started, begin up to `most` of what is next.
+
+        With 0 nothing is begun.
+        """
         with self._lock:
-            self._return_waiting(BUSY if begin else STOPPED)
+            self._return_waiting(why)
             self._adapt()
-            answer = self._cycle(self._want if begin else 0)
+            answer = self._cycle(min(self._want, most))
+            self._seat.turn()
             self._page.rest()
             if answer.claims:
                 self._since = monotonic()
@@ -71,12 +76,37 @@ class Hand:
         with self._lock:
             self._finished.append(report)
 
+    def report(self, report: Report) -> str:
+        """Report the end of this attempt at once, with all that is finished; its verdict, see `cycle.lua`."""
+        with self._lock:
+            self._finished.append(report)
+            answer = self._cycle(0)
+            self._page.rest()
+            return answer.verdicts[-1]
+
     def restart(self, run_id: str, token: str, outcome: Outcome) -> Recorded:
         """Begin a run's next attempt in place, after the one with this token failed."""
         operation = secrets.token_hex(6)
         worker = self._seat.worker
         with self._lock:
             return self._insist(lambda: self._ledger.propose(run_id, outcome, operation, token=token, worker=worker))
+
+    def look_up(self, run_ids: Sequence[str]) -> Mapping[str, TaskRun | BatonError | None]:
+        """Runs as they are now; see `RunLedger.get_many`."""
+        with self._lock:
+            return self._insist(lambda: self._ledger.get_many(run_ids))
+
+    def last_words(self) -> None:
+        """Report, before leaving, what the end of the lease left unreported.
+
+        It is recorded where nobody has taken the runs away, and kept as too late where somebody has.
+        """
+        with self._lock:
+            if self._finished:
+                try:
+                    self._hear(self._ledger.cycle(self._seat, self._finished, 0))
+                except RedisUnavailable as error:
+                    log.warning("%s", error)
 
     # --- the flusher's side -------------------------------------------------------------------------------------------
 
@@ -108,16 +138,21 @@ class Hand:
                 raise
 
         answer = self._insist(call)
-        if answer.tag == "BURIED":
-            raise Buried(self._seat.worker)
-        for report, verdict in zip(self._finished, answer.verdicts, strict=True):
+        self._hear(answer)
+        self._waiting.extend(answer.claims)
+        return answer
+
+    def _hear(self, answer: Cycle) -> None:
+        """What became of the reports. Those of the buried lie in quarantine."""
+        verdicts = answer.verdicts or [answer.tag] * len(self._finished)
+        for report, verdict in zip(self._finished, verdicts, strict=True):
             if verdict not in ("OK", "CANCELLED"):
                 log.warning(
                     "run %s: its outcome %s was not recorded: %s", report.run_id, report.outcome.state_name, verdict
                 )
         self._finished = []
-        self._waiting.extend(answer.claims)
-        return answer
+        if answer.tag == "BURIED":
+            raise Buried(self._seat.worker)
 
     def _return_waiting(self, why: str) -> None:
         if self._waiting:
@@ -129,7 +164,7 @@ class Hand:
         tries = 0
         while True:
             self._page.round()
-            if self._page.since_beat() > self._settings.lease:
+            if self._page.since_beat() > self._settings.lease and not is_off("fence"):
                 raise Buried(f"{self._seat.worker}: no beat has reached Redis for a lease")
             try:
                 return call()

@@ -1,4 +1,4 @@
-"""What every fleet does for all: reap ended leases, queue what is due, sweep what is past its time.
+"""What every fleet does for all: reap ended leases, queue what is due, end what is late, sweep what is past its time.
 
 Any number may do it at the same time: each move is conditional and done in one step. Nobody is a leader.
 """
@@ -12,10 +12,12 @@ from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
 from shared.settings import Settings
 from shared.transport import Line
+from shared.upkeep import Promoted
 
 log = logging.getLogger("baton.housekeeping")
 DUE_AT_ONCE = 100
 SWEEP_EVERY = 60.0
+AT_A_STRETCH = 0.25
 PAUSE_AFTER_ERROR = 1.0
 
 
@@ -74,8 +76,26 @@ class Upkeep:
         return 0.0 if self._ledger.sweep() >= AT_ONCE else SWEEP_EVERY
 
 
+def keep_going(ledger: RunLedger) -> Promoted:
+    """Queue what is due, end what is late, go on with what was left over; for a while: its caller has beats to send.
+
+    Answers when there is something to do again, which is at once if much is left.
+    """
+    began = monotonic()
+    while True:
+        promoted = ledger.promote(DUE_AT_ONCE)
+        if promoted.is_over:
+            ledger.expire(DUE_AT_ONCE)
+        elif promoted.continuations:
+            ledger.go_on()
+        elif promoted.moved < DUE_AT_ONCE:
+            return promoted
+        if monotonic() - began > AT_A_STRETCH:
+            return promoted._replace(next_due=0.0)
+
+
 class Promoter:
-    """Queues due runs; between two of them it waits in Redis, and its socket tells when to go on.
+    """Queues due runs, ends late ones, goes on with what was too long for one call; in between it waits in Redis.
 
     `fileno` becomes readable when the wait is over; then, or when `due_in` has passed, call `run`.
     """
@@ -116,10 +136,7 @@ class Promoter:
             self._retry_at = monotonic() + PAUSE_AFTER_ERROR
 
     def _promote(self) -> None:
-        while True:
-            promoted = self._ledger.promote(DUE_AT_ONCE)
-            if promoted.moved < DUE_AT_ONCE:
-                break
+        promoted = keep_going(self._ledger)
         wait = self._settings.promote
         if promoted.next_due is not None:
             # Never 0, which would mean for ever.

@@ -6,6 +6,8 @@ outcome, and the next `refill` reports that.
 
 import logging
 import random
+import sys
+import time
 from collections.abc import Sequence
 
 from shared.errors import RedisUnavailable
@@ -14,14 +16,18 @@ from shared.settings import Settings
 from shared.transport import Line
 from worker.attempt import execute
 from worker.flusher import Flusher
-from worker.hand import Hand
+from worker.hand import BUSY, Buried, Hand
+from worker.interrupts import Interrupts
 from worker.page import Page
+from worker.process_hooks import run_start_hooks, run_stop_hooks
 
 log = logging.getLogger("baton.worker")
+STOPPED = "Not started: the worker stops."
+QUIET = "Not started: the worker is quiet."
 
 
 class Woken(BaseException):
-    """Raised in the waiting thread to end its wait, by whoever sees `WorkLoop.idle` and takes it back."""
+    """Raised in the waiting thread to end its wait, by whoever sees `WorkLoop.idle` and takes it back; see `wake`."""
 
 
 class WorkLoop:
@@ -30,15 +36,47 @@ class WorkLoop:
     def __init__(self, hand: Hand, line: Line, page: Page, queues: Sequence[str], settings: Settings) -> None:
         self.stopping = False
         self.idle = False
+        self.in_hooks = False
         self._hand = hand
         self._line = line
         self._page = page
         self._wake_lists = [wake(queue) for queue in queues]
         self._settings = settings
         self._flusher = Flusher(hand)
+        self._left = page.most_runs() or sys.maxsize
+        self.interrupts = Interrupts(page)
+
+    def wake(self) -> None:
+        """End the wait of this thread, if it waits. In a signal handler."""
+        if self.idle:
+            self.idle = False  # taken back here, so that it is raised once, and never outside of the wait
+            raise Woken
+
+    def start(self) -> bool:
+        """Call the start hooks; False if it was told to stop before they were through.
+
+        Raises:
+            Exception: whatever a hook raised.
+        """
+        try:
+            self._call_start_hooks()
+        except Woken:
+            return False
+        return not self.stopping
+
+    def _call_start_hooks(self) -> None:
+        self._page.in_start_hooks(on=True)
+        self.in_hooks = self.idle = True
+        try:
+            # Asked only now, as in `_wait`.
+            if not self.stopping:
+                run_start_hooks()
+        finally:
+            self.in_hooks = self.idle = False
+        self._page.in_start_hooks(on=False)
 
     def run(self, *, burst: bool = False) -> None:
-        """Work.
+        """Work, and call the stop hooks in the end. After `start`.
 
         Raises:
             Buried: the lease is over; what was held runs elsewhere.
@@ -47,37 +85,54 @@ class WorkLoop:
         try:
             while self._round(burst=burst):
                 pass
+        except Buried:
+            self._hand.last_words()
+            raise
         finally:
             self._flusher.close()
+            run_stop_hooks()
 
     def _round(self, *, burst: bool) -> bool:
         """Report, begin, execute, or wait; False when the loop is to end."""
-        answer = self._hand.refill(begin=not self.stopping)
+        most, why = self._may_begin()
+        answer = self._hand.refill(most, why)
         if answer.claims:
             if len(answer.claims) > 1:
                 self._flusher.arm()  # alone, a run keeps nothing waiting: neither reports nor others begun with it
             self._work_off()
-        elif self.stopping or (burst and answer.tag == "OK"):
+        elif self.stopping or (burst and most and answer.tag == "OK"):
             return False
         elif answer.tag == "OK":
             try:
-                self._wait()
+                self._wait(is_quiet=not most)
             except Woken:
-                log.debug("woken to stop")
+                log.debug("woken")
         return True
 
+    def _may_begin(self) -> tuple[int, str]:
+        """How many runs may be begun now, and why those that were begun and not started go back."""
+        if self.stopping:
+            return 0, STOPPED
+        return (0, QUIET) if self._page.is_quiet() else (self._left, BUSY)
+
     def _work_off(self) -> None:
-        while not self.stopping and (claim := self._hand.take()) is not None:
-            report = execute(claim, self._hand, self._page, self._settings)
+        while not self.stopping and not self._page.is_quiet() and (claim := self._hand.take()) is not None:
+            report = execute(claim, self._hand, self._page, self.interrupts, self._settings)
             if report is not None:
                 self._hand.done(report)
+            self._left -= 1
+            self.stopping = self.stopping or not self._left
 
-    def _wait(self) -> None:
+    def _wait(self, *, is_quiet: bool) -> None:
         seconds = self._settings.idle_wait * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, guards nothing
         self.idle = True
         try:
-            # Asked again only now: a stop before the line above was not told by an exception, one after it is.
-            if not self.stopping:
+            # Asked again only now: a signal before the line above was not told by an exception, one after it is.
+            if self.stopping or self._page.is_quiet() != is_quiet:
+                return
+            if is_quiet:
+                time.sleep(seconds)  # not at the lists: a token that wakes one who begins nothing is lost
+            else:
                 self._line.pop(self._wake_lists, seconds)
         except RedisUnavailable as error:
             log.warning("%s", error)

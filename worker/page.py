@@ -1,7 +1,7 @@
-"""The memory that a supervisor shares with a child: which run it started, since when, and when the last good beat was.
+"""The memory that a supervisor shares with a child: what it has started, its body, the last beat, what it is to do.
 
-# Written by the child but for `beat`, which the supervisor writes. Never locked: each field has one writer, and the
-# supervisor trusts what the child wrote about runs only once the child is dead.
+# Never locked: each field has one writer, see the two sides. The supervisor trusts what the child wrote about runs only
+# once the child is dead.
 """
 
 import mmap
@@ -13,17 +13,24 @@ from shared.clock import monotonic
 _SIZE = 4096
 _BEAT = struct.Struct("<d")
 _ROUND = struct.Struct("<Qd")
-_SINCE = struct.Struct("<d")
-_BODY = struct.Struct("<d36s")
-_BEAT_AT, _ROUND_AT, _BODY_AT = 0, 64, 128
+_STARTED = struct.Struct("<36s")
+_BODY = struct.Struct("<dQd")
+_CANCELS = struct.Struct("<32Q")
+_CANCEL = struct.Struct("<Q")
+_COUNT = struct.Struct("<Q")
+_FLAG = struct.Struct("<?")
+_BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
+_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT = 512, 576, 640, 704
 
 
 @dataclass(frozen=True)
 class Body:
-    """A run in its body, since a moment of this machine's monotonic clock."""
+    """An attempt in its body, since a moment of this machine's monotonic clock; `seconds` is its limit, 0 for none."""
 
     run_id: str
     since: float
+    token: int = 0
+    seconds: float = 0.0
 
 
 class Page:
@@ -32,6 +39,8 @@ class Page:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SIZE)
         self._rounds = 0
+        self._runs = 0
+        self._cancels = 0
 
     # --- the child's side ---------------------------------------------------------------------------------------------
 
@@ -40,17 +49,39 @@ class Page:
         self._rounds += 1
         _ROUND.pack_into(self._memory, _ROUND_AT, self._rounds, monotonic())
 
-    def enter(self, run_id: str) -> None:
-        """This run's body begins now."""
-        _BODY.pack_into(self._memory, _BODY_AT, monotonic(), run_id.encode())
+    def start(self, run_id: str) -> None:
+        """This run is executed from now on."""
+        self._runs += 1
+        _COUNT.pack_into(self._memory, _RUNS_AT, self._runs)
+        _STARTED.pack_into(self._memory, _STARTED_AT, run_id.encode())
 
-    def leave(self) -> None:
+    def begin_body(self, token: int, seconds: float | None) -> None:
+        """The body of the run's attempt with this token begins, with this time limit."""
+        _BODY.pack_into(self._memory, _BODY_AT, monotonic(), token, seconds or 0.0)
+
+    def end_body(self) -> None:
         """The body has ended; its outcome is not recorded yet."""
-        _SINCE.pack_into(self._memory, _BODY_AT, 0.0)
+        _BODY.pack_into(self._memory, _BODY_AT, 0.0, 0, 0.0)
 
     def rest(self) -> None:
         """Of all that was started the outcomes are recorded."""
-        _BODY.pack_into(self._memory, _BODY_AT, 0.0, b"")
+        _STARTED.pack_into(self._memory, _STARTED_AT, b"")
+
+    def in_start_hooks(self, *, on: bool) -> None:
+        """The child runs its start hooks, which may take any time; or has done so."""
+        _FLAG.pack_into(self._memory, _HOOKS_AT, on)
+
+    def most_runs(self) -> int:
+        """After how many runs the child is to end; 0 for any number."""
+        return int(_COUNT.unpack_from(self._memory, _MOST_RUNS_AT)[0])
+
+    def is_quiet(self) -> bool:
+        """True if the child is to begin nothing more."""
+        return bool(_FLAG.unpack_from(self._memory, _QUIET_AT)[0])
+
+    def is_cancelled(self, token: int) -> bool:
+        """True if the supervisor wants the attempt with this token ended."""
+        return token in _CANCELS.unpack_from(self._memory, _CANCELS_AT)
 
     def since_beat(self) -> float:
         """Seconds since the supervisor's last good beat."""
@@ -68,14 +99,39 @@ class Page:
         number, at = _ROUND.unpack_from(self._memory, _ROUND_AT)
         return int(number), float(at)
 
+    def runs(self) -> int:
+        """How many runs the child has started."""
+        return int(_COUNT.unpack_from(self._memory, _RUNS_AT)[0])
+
+    def is_spent(self) -> bool:
+        """True if the child has started as many runs as it may."""
+        return 0 < self.most_runs() <= self.runs()
+
+    def is_in_start_hooks(self) -> bool:
+        """True while the child runs its start hooks."""
+        return bool(_FLAG.unpack_from(self._memory, _HOOKS_AT)[0])
+
+    def limit(self, runs: int) -> None:
+        """Have the child end after so many runs."""
+        _COUNT.pack_into(self._memory, _MOST_RUNS_AT, runs)
+
+    def quiet(self, *, on: bool) -> None:
+        """Have the child begin nothing more, or begin again. A child that waits has to be told to look."""
+        _FLAG.pack_into(self._memory, _QUIET_AT, on)
+
+    def cancel(self, token: int) -> None:
+        """Have the attempt with this token ended. The last 32 are kept."""
+        _CANCEL.pack_into(self._memory, _CANCELS_AT + _CANCEL.size * (self._cancels % 32), token)
+        self._cancels += 1
+
     def body(self) -> Body | None:
-        """The run that is in its body, if one is."""
-        since, run_id = _BODY.unpack_from(self._memory, _BODY_AT)
-        return Body(run_id.decode(), since) if since else None
+        """The attempt that is in its body, if one is."""
+        since, token, seconds = _BODY.unpack_from(self._memory, _BODY_AT)
+        return Body(self.started(), since, token, seconds) if since else None
 
     def started(self) -> str:
         """The run that was started last, until its outcome is recorded: a child that dies loses it. '' for none."""
-        _, run_id = _BODY.unpack_from(self._memory, _BODY_AT)
+        (run_id,) = _STARTED.unpack_from(self._memory, _STARTED_AT)
         return str(run_id.rstrip(b"\0").decode())
 
     def close(self) -> None:

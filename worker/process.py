@@ -19,24 +19,40 @@ from shared.connections import Connections, client_for
 from shared.errors import ConfigError
 from shared.ledger import RunLedger
 from shared.settings import Settings
-from worker.fleet import STOP_SIGNALS, Fleet
+from worker.fleet import Fleet
 from worker.hand import Hand
 from worker.loader import load_tasks
-from worker.loop import Woken, WorkLoop
+from worker.loop import WorkLoop
+from worker.options import FleetOptions
 from worker.page import Page
+from worker.signals import CLAIM_AGAIN, HEEDED
 
 
-def run_fleet(settings: Settings, queues: Sequence[str], concurrency: int, tasks: Sequence[str], *, burst: bool) -> int:
+def run_fleet(
+    settings: Settings,
+    queues: Sequence[str],
+    concurrency: int,
+    tasks: Sequence[str],
+    *,
+    burst: bool = False,
+    options: FleetOptions | None = None,
+) -> int:
     """A fleet of RunWorkers in this process and its children, until it is told to stop; the exit code.
 
+    TERM, INT and HUP stop it: what runs may finish within the grace; a second one ends it at once. USR1 lets it begin
+    nothing more, USR2 begin again. QUIT prints all stacks and what runs to stderr.
+
     Raises:
-        RedisUnavailable, ConfigError: Redis cannot be used; nothing was started.
+        RedisUnavailable, ConfigError: Redis or the health port cannot be used; nothing was started.
+        InvalidValue: `concurrency` is not from 1 to 1,000.
     """
+    given = options or FleetOptions()
 
     def work(name: str, page: Page) -> None:
-        RunWorker(queues, name=name, connection=client_for(settings)).serve(settings, page, burst=burst)
+        worker = RunWorker(queues, name=name, connection=client_for(settings))
+        worker.serve(settings, page, burst=burst, takes_turns=given.order == "round-robin")
 
-    return Fleet(settings, queues, concurrency, work, tasks).run(burst=burst)
+    return Fleet(settings, queues, concurrency, work, tasks, given).run(burst=burst)
 
 
 class RunWorker(BaseWorker):
@@ -47,25 +63,33 @@ class RunWorker(BaseWorker):
         options["prepare_for_work"] = False
         super().__init__(queues, name=name, connection=connection, **options)
 
-    def serve(self, settings: Settings, page: Page, *, burst: bool = False) -> None:
+    def serve(self, settings: Settings, page: Page, *, burst: bool = False, takes_turns: bool = False) -> None:
         """Work in this process until SIGTERM, or until nothing is left with `burst`.
+
+        SIGUSR1 ends the body that the page names, SIGUSR2 says that the page has something new for one that waits.
 
         Raises:
             Buried: the lease is over; what was held runs elsewhere.
+            Exception: whatever a start hook raised.
         """
         line = connect(settings).line(settings.worker_budget)
-        hand = Hand(RunLedger(line, settings), Seat(self.name, self.queue_names()), page, settings)
-        loop = WorkLoop(hand, line, page, self.queue_names(), settings)
+        seat = Seat(self.name, self.queue_names(), takes_turns=takes_turns)
+        loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             loop.stopping = True
-            if loop.idle:
-                loop.idle = False  # taken back here, so that it is raised once, and never outside of the wait
-                raise Woken
+            loop.wake()
+
+        def look(_number: int, _frame: FrameType | None) -> None:
+            if not loop.in_hooks:
+                loop.wake()
 
         signal.signal(signal.SIGTERM, stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        loop.run(burst=burst)
+        signal.signal(CLAIM_AGAIN, look)
+        loop.interrupts.install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+        if loop.start():
+            loop.run(burst=burst)
         line.close()
 
     def work(self, burst: bool = False, **_options: Any) -> bool:  # type: ignore[override]  # RQ's options are RQ's

@@ -6,19 +6,22 @@ What differs: time limits cannot interrupt, a body that ends its process ends ev
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 
 from shared.clock import iso, monotonic, now
-from shared.commands import Death, Pulse, Seat
+from shared.commands import Seat
 from shared.connect import connect
 from shared.errors import RedisUnavailable
 from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
+from shared.retries import backoff
 from shared.settings import Settings
 from shared.transport import Line
+from shared.upkeep import Death, Pulse
 from shared.version import __version__
 from worker.hand import Buried, Hand
-from worker.housekeeping import Upkeep
+from worker.housekeeping import Upkeep, keep_going
 from worker.loop import WorkLoop
 from worker.page import Page
 
@@ -38,18 +41,29 @@ class _Member:
 
     def _work(self) -> None:
         try:
-            self.loop.run()
+            if self._start():
+                self.loop.run()
         except Buried as reason:
             log.warning("worker %s ends: its lease is over (%s)", self.name, reason)
+
+    def _start(self) -> bool:
+        tries = 0
+        while not self.loop.stopping:
+            try:
+                return self.loop.start()
+            except Exception:
+                log.exception("worker %s cannot start yet", self.name)
+            time.sleep(backoff(tries, most=1.0))
+            tries += 1
+        return False
 
 
 class ThreadFleet:
     """Worker threads and one that beats for them and keeps house. Runs until `close`."""
 
-    def __init__(self, settings: Settings, queues: Sequence[str], concurrency: int, tasks: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, queues: Sequence[str], concurrency: int) -> None:
         self._settings = settings
         self._queues = queues
-        self._tasks = tasks
         self._exchange = connect(settings)
         self._line = self._exchange.line()
         self._ledger = RunLedger(self._line, settings)
@@ -82,7 +96,7 @@ class ThreadFleet:
                     self._beat()
                     beat_at = monotonic() + self._settings.beat
                 upkeep.run()
-                due = self._ledger.promote().next_due
+                due = keep_going(self._ledger).next_due
                 longest = self._settings.idle_wait if due is None else min(due, self._settings.idle_wait)
                 self._line.pop([WAKE_DUE], max(longest, 0.001))
             except RedisUnavailable as error:
@@ -94,12 +108,14 @@ class ThreadFleet:
             "queues": ",".join(self._queues),
             "version": __version__,
             "fleet": "threads",
-            "tasks": " ".join(self._tasks),
             "slots": 1,
-        }
+        }  # no `tasks`: every task of this process is known here, also one that is defined later
         if is_new:
             fields |= {"birth": iso(now()), "state": "idle"}
         sent = monotonic()
-        self._ledger.beat([Pulse(member.name, self._queues, fields, is_new) for member in self._members])
+        answer = self._ledger.beat([Pulse(member.name, self._queues, fields, is_new) for member in self._members])
         for member in self._members:
             member.page.beaten(sent)
+            for ended in answer.to_cancel:
+                if ended.worker == member.name:
+                    member.page.cancel(int(ended.token))

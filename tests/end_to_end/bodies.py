@@ -8,13 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator import get_run_context, task
-from shared.errors import InvalidValue
+from orchestrator import Orchestrator, get_run_context, task
+from shared import options
+from shared.errors import InvalidValue, TerminationSignal
+from shared.runs import TaskRun
+from shared.settings import Settings
+from shared.specs import TaskSpec
 from shared.states import Scheduled, State
 
 
@@ -107,11 +112,32 @@ def sum_of(end: int) -> float:
 
 
 @task
+def sum_of_held(path: str, number: int) -> list[str]:
+    """Submit runs that stay in their bodies, and wait for them."""
+    with logged():
+        return held_runs(path, number)
+
+
+def held_runs(path: str, number: int) -> list[str]:
+    return [future.result(timeout=60) for future in [held.submit(path) for _ in range(number)]]
+
+
+@task
 def later(seconds: float) -> State[Any] | int:
     """Ask to be run again at a later time, once."""
     if get_run_context().attempt == 1:
         return Scheduled(scheduled_time=datetime.now(UTC) + timedelta(seconds=seconds))
     return get_run_context().attempt
+
+
+HOARD: list[bytes] = []
+
+
+@task
+def hoard(megabytes: int) -> int:
+    """Keep so much memory for as long as the process lives; its pid."""
+    HOARD.append(b"x" * (megabytes << 20))
+    return os.getpid()
 
 
 # --- bodies that fail -------------------------------------------------------------------------------------------------
@@ -185,6 +211,47 @@ def give_bytes(size: int) -> bytes:
         return b"x" * size
 
 
+# --- bodies that do not end when they should --------------------------------------------------------------------------
+
+
+def _sleep_deafly(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(BaseException):
+            time.sleep(end - time.monotonic())
+
+
+@task
+def deaf(seconds: float) -> None:
+    with logged():
+        _sleep_deafly(seconds)
+
+
+@task(timeout_seconds=0.3)
+def deaf_to_time(seconds: float) -> None:
+    with logged():
+        _sleep_deafly(seconds)
+
+
+@task(timeout_seconds=0.3, retries=1, retry_delay_seconds=0.1)
+def deaf_to_time_once() -> int:
+    with logged():
+        if get_run_context().attempt == 1:
+            _sleep_deafly(60)
+        return get_run_context().attempt
+
+
+@task
+def looks_for_itself(seconds: float) -> str:
+    """Ends when it finds itself cancelled, and not by the interrupt."""
+    with logged():
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not get_run_context().cancelled:
+            with suppress(TerminationSignal):
+                time.sleep(0.01)
+        return "ended"
+
+
 # --- bodies that end their process, or try to -------------------------------------------------------------------------
 
 
@@ -216,7 +283,95 @@ def segfault_once() -> int:
 
 
 @task
+def poison_fleet() -> None:
+    """Kill the supervisor, and this process with it, each time."""
+    with logged():
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+
+@task
 def poison() -> None:
     """Kill the process, each time."""
     with logged():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- bodies with hooks ------------------------------------------------------------------------------------------------
+
+
+def tell(kind: str, spec: TaskSpec[..., Any], run: TaskRun, state: State[Any]) -> None:
+    """Write down what a hook was given, and what the record says at that moment."""
+    with Orchestrator(settings=Settings.load()) as baton:
+        recorded = baton.get_run(run.id).state.name
+    told = [str(time.monotonic_ns()), run.id, kind, state.name, recorded, str(run.run_count), get_run_context().run_id]
+    assert (spec.name, run.task) == (run.name, spec.key)
+    with (Path(os.environ["BODY_LOG"]) / f"{os.getpid()}.hooks").open("a") as log_file:
+        log_file.write(" ".join(told) + "\n")
+
+
+HOOKS: dict[str, Any] = {kind: [partial(tell, kind)] for kind in options.HOOKS}
+
+
+@task(**HOOKS)
+def hooked() -> int:
+    return 5
+
+
+@hooked.on_completion
+async def and_more(*_: object) -> None:
+    """A hook that fails, and does nothing to the run and its worker."""
+    await asyncio.sleep(0)
+    raise LookupError("no such hook")
+
+
+@task(**HOOKS, retries=1)
+def hooked_failure() -> None:
+    raise ValueError("x")
+
+
+@task(**HOOKS, retries=1, retry_delay_seconds=0.1)
+def hooked_late_failure() -> None:
+    raise ValueError("x")
+
+
+@task(**HOOKS)
+def hooked_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@task(**HOOKS)
+def hooked_lock() -> object:
+    return threading.Lock()
+
+
+@task(**HOOKS)
+def hooked_nap(seconds: float) -> None:
+    with logged():
+        time.sleep(seconds)
+
+
+@task(**HOOKS)
+def hooked_held(path: str) -> str:
+    return held(path)
+
+
+@task(**HOOKS)
+def hooked_after(given: object) -> object:
+    return given
+
+
+@task(retries=5, retry_condition_fn=lambda _spec, run, state: run.run_count < 3 and "again" in (state.message or ""))
+def fails_while_asked(text: str) -> None:
+    raise ValueError(text)
+
+
+@task
+def hooked_badly() -> int:
+    return 5
+
+
+@hooked_badly.on_completion
+def interrupts(*_: object) -> None:
+    """A hook that would end its process."""
+    raise KeyboardInterrupt

@@ -40,6 +40,6 @@ def resident(module_server: RedisServer, tmp_path_factory: pytest.TempPathFactor
     with module_server.client() as client:
         fleets = Fleets(module_server.url, client, tmp_path_factory.mktemp("resident"))
         try:
-            yield fleets(concurrency=2)
+            yield fleets(concurrency=2, unknown_task_grace=0.5)
         finally:
             fleets.clear_away()

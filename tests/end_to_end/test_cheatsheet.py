@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from orchestrator.cheatsheet import EXAMPLE, QUESTIONS, page, redis_cli
-from shared.commands import Death, Pulse
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from shared.upkeep import Death, Pulse
 from tests.support.command_line import ledger_at
 from tests.support.fleets import ROOT, command
 from tests.support.ledgers import (
@@ -50,6 +50,8 @@ class Story:
     first: str
     waiting: list[str]
     running: str
+    deferred: str
+    limited: str
     retrying: str
     scheduled: str
     completed: str
@@ -77,7 +79,7 @@ class Story:
 
     def _comparable(self, line: str) -> str:
         """A time as TIME if it lies within the story; seconds since 1970 as minutes from its beginning."""
-        if re.fullmatch(r"\d{10}\.?\d*", line):
+        if re.fullmatch(r"\d{10}(\.\d*)?", line):
             return f"in {round((float(line) - self.began.timestamp()) / 60)} min"
         if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line):
             return "TIME" if self.began <= datetime.fromisoformat(line) <= datetime.now(UTC) else line
@@ -114,18 +116,25 @@ def told(ledger: RunLedger, url: str) -> Story:
         assert reported(ledger, two, report(early, outcome)) == ["OK"]
     completed, failed, retrying = ended
     scheduled = one_submitted(ledger, queue="mail", delay=3600)
-    running = one_submitted(ledger, queue="mail")
+    ledger.set_limit("tag:db", 1)
+    running, limited = submitted(ledger, 2, queue="mail", fields={"limits": "tag:db", "ties": "1"})
     one_begun(ledger, one)
+    assert ledger.cycle(one, [], 1).claims == []
     ledger.beat([Pulse("w1", ("mail",), {"current_job_working_time": "12.500"})])
     ledger.beat([Pulse("w2", ("mail",), {"current_job_working_time": "0"})])
+    ties = [("up", running), ("tag", "daily"), ("idem", "K"), ("digest", "5f"), ("within", 600)]
+    deferred = one_submitted(ledger, queue="mail", ties=ties)
     waiting = submitted(ledger, 2, queue="mail")
-    first = one_submitted(ledger, queue="mail", at_front=True)
+    first = one_submitted(ledger, queue="mail", at_front=True, fields={"parent": running})
+    ledger.set_queue("mail", "cap", 100)
+    ledger.set_queue("mail", "pause", "alice")
     with ledger_at(url, lease=0.25, beat=0.1, reap=0.1, future_sweep=0.1) as hasty:
         seated(hasty, "gone", "mail")  # its lease is over in a moment, and nobody reaps it
     suspended = command("rq", "suspend", "-u", url, url=url)
     assert suspended.returncode == 0, suspended.stderr
     ids = {"completed": completed, "failed": failed, "cancelled": cancelled, "crashed": crashed}
-    return Story(url, first, [first, *waiting], running, retrying, scheduled, **ids, began=began)
+    held_up = {"deferred": deferred, "limited": limited, "retrying": retrying, "scheduled": scheduled}
+    return Story(url, first, [first, *waiting], running, **held_up, **ids, began=began)
 
 
 def fields(lines: list[str]) -> dict[str, str]:
@@ -141,12 +150,20 @@ ANSWERS = {
     "What runs now, where, since when?": lambda story: [story.running, TASK, "w1", "TIME"],
     "How many run?": lambda _: ["1"],
     "How many are due later?": lambda _: ["2"],
+    "How many wait for other runs?": lambda _: ["1"],
+    "Is it paused, and by whom? How many may wait?": lambda _: ["1", "alice", "100"],
     "How many failed or crashed?": lambda _: ["2"],
     "How many completed?": lambda _: ["1"],
     "How many were cancelled?": lambda _: ["1"],
     "What is due next?": lambda story: [story.retrying, "in 10 min", story.scheduled, "in 60 min"],
     "What failed lately, and why?": lambda story: [story.failed, TASK, "ValueError: no", story.crashed, TASK, LOST],
     "Which tasks were ever submitted?": lambda _: [TASK],
+    "Which limits are there?": lambda _: ["tag:db"],
+    "How many slots has a limit?": lambda _: ["1"],
+    "Who waits for a slot, in which order?": lambda story: [story.limited, TASK],
+    "Which runs have a tag?": lambda story: [story.deferred],
+    "Which run has an idempotency key?": lambda story: [f"{story.deferred} 5f"],
+    "What has to begin, go on or end by when?": lambda story: [story.deferred, "in 10 min"],
     "Which worker is longest at its run?": lambda story: [
         *("12.500", story.running, "rq:worker:w1"),
         *("0", "", "rq:worker:w2"),
@@ -199,6 +216,28 @@ def test_what_happened_to_a_run_step_by_step(story: Story) -> None:
     ]
 
 
+def test_what_ties_a_run_to_others_is_told(story: Story) -> None:
+    told = {
+        question: [story.ask(question, run=run_id) for run_id in (story.running, story.deferred)]
+        for question in (
+            *("What does R wait for?", "Who waits for R?", "What did R submit?"),
+            "Which limits does R need a slot of?",
+        )
+    }
+    assert told == {
+        "What does R wait for?": [[""], [story.running]],
+        "Who waits for R?": [[story.deferred], [""]],
+        "What did R submit?": [[story.first], [""]],
+        "Which limits does R need a slot of?": [["tag:db"], [""]],
+    }
+
+
+def test_who_holds_a_slot_is_told_with_its_token(story: Story) -> None:
+    holder, since = story.ask("Who holds its slots, since when?")
+    token = fields(story.ask("Show R.", run=story.running))["token"]
+    assert (holder, since) == (f"{story.running}:{token}", "in 0 min")
+
+
 def test_a_record_takes_a_few_hundred_bytes(story: Story) -> None:
     (told,) = story.ask("How much memory does the record of R take?", run=story.completed)
     assert 200 < int(told) < 5000
@@ -209,15 +248,15 @@ def test_runs_and_ends_are_counted(story: Story) -> None:
     task = fields(story.ask("How did T go?"))
     day = fields(story.ask("How did a day go?"))
     assert {state: number for state, number in states.items() if number != "0"} == {
-        "PENDING": "3",
+        "PENDING": "4",
         "RUNNING": "1",
-        "SCHEDULED": "2",
+        "SCHEDULED": "3",
     }
     ends = {"COMPLETED": "1", "FAILED": "1", "CRASHED": "1", "CANCELLED": "1"}
     assert {name: task.get(name) for name in ends} == ends
     assert {name: day.get(name) for name in (*ends, "submitted", "retried", "lost")} == {
         **ends,
-        "submitted": "10",
+        "submitted": "12",
         "retried": "1",
         "lost": "1",
     }

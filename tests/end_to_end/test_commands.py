@@ -136,6 +136,48 @@ def watching(url: str, *words: str) -> Iterator[Iterator[str]]:
             process.kill()
 
 
+# --- steering ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_runs_is_cancelled_and_run_again(url: str, client: "redis.Redis", tmp_path: Path) -> None:
+    run_id = submitted(url, "held", "-p", f"path={tmp_path / 'gate'}")
+    eventually(lambda: client.hget(f"rq:job:{run_id}", "state_type") == "RUNNING")
+    told = asked(url, "runs", "cancel", run_id, "--yes")
+    eventually(lambda: client.hget(f"rq:job:{run_id}", "state_type") == "CANCELLED")
+    again = asked(url, "runs", "retry", "--state", "cancelled", "--task", f"{BODIES}.held", "--yes")
+    (tmp_path / "gate").touch()
+    eventually(lambda: client.hget(f"rq:job:{run_id}", "state_type") == "COMPLETED")
+    assert told["runs"][run_id]["state"] in ("CANCELLING", "CANCELLED")
+    assert again["runs"][run_id]["state"] in ("PENDING", "RUNNING")
+
+
+def test_a_paused_queue_keeps_its_runs_until_they_are_moved_or_it_is_resumed(url: str, client: "redis.Redis") -> None:
+    asked(url, "queues", "pause", "default")
+    first, second = (submitted(url, "add", "-p", "x=1", "-p", "y=2") for _ in range(2))
+    waiting = asked(url, "runs", "list", "--queue", "default", "--state", "pending")["runs"]
+    moved = asked(url, "queues", "move", "default", "aside", "--yes")["moved"]
+    third = submitted(url, "add", "-p", "x=3", "-p", "y=4")
+    asked(url, "queues", "resume", "default")
+    eventually(lambda: client.hget(f"rq:job:{third}", "state_type") == "COMPLETED")
+    purged = asked(url, "queues", "purge", "aside", "--yes")["cancelled"]
+    assert ([run["id"] for run in waiting], moved, purged) == ([second, first], 2, 2)
+
+
+@pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE], ids=["nothing", "a pipe"])
+def test_without_a_terminal_nobody_answers(url: str, client: "redis.Redis", stdin: int) -> None:
+    run_id = submitted(url, "add", "-p", "x=1", "-p", "y=2", "--delay", "60")
+    words = [BATON, "runs", "cancel", run_id]
+    with subprocess.Popen(
+        words, env=environment(url), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        out, err = process.communicate("y\n" if stdin == subprocess.PIPE else None, timeout=30)
+    assert (process.returncode, out.splitlines()[-1], "with --yes it is done" in err) == (
+        *(2, "would cancel 1 run: 1 SCHEDULED", True),
+    )
+    assert client.hget(f"rq:job:{run_id}", "state_type") == "SCHEDULED"
+    asked(url, "runs", "cancel", run_id, "--yes")
+
+
 # --- a fleet's own ----------------------------------------------------------------------------------------------------
 
 

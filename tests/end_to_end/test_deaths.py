@@ -9,7 +9,7 @@ import redis
 from orchestrator import Orchestrator
 from shared import keys
 from shared.state_types import StateType
-from tests.end_to_end.bodies import add, held, held_once, poison
+from tests.end_to_end.bodies import add, held, held_once, poison, poison_fleet
 from tests.support.fleets import Fleets, seconds_after, server_time, stage, starts, told
 from tests.support.waiting import eventually
 
@@ -53,6 +53,24 @@ def test_a_poisonous_run_alone_ends_crashed(fleet: Fleets, baton: Orchestrator, 
     assert [message for name, message in told(baton, bad.run_id) if message] == [lost.format(n) for n in (1, 2, 3)]
     assert starts(fleet.body_log(), bad.run_id) == 3
     assert {future.task_run.crashes for future in futures if future != bad} == {0}
+    (entry,) = client.xrange(keys.QUARANTINE)
+    assert (entry[1]["run"], entry[1]["reason"]) == (bad.run_id, "crashed")
+
+
+def test_a_run_that_kills_its_fleet_each_time_ends_crashed_and_takes_no_neighbour_with_it(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
+) -> None:
+    calls = [(add, {"x": number, "y": 0}) for number in range(20)]
+    calls[10] = (poison_fleet, {})
+    futures = baton.submit_many(calls)
+    bad = futures.pop(10)
+    hasty = {"lease": 1, "beat": 0.3, "reap": 0.3, "future_sweep": 1}
+    codes = [fleet.begin(busy_after=60, **hasty).process.wait(10) for _ in range(3)]
+    fleet(**hasty)
+    end = bad.wait(10)
+    assert codes == [-signal.SIGKILL] * 3
+    assert (end and end.type, starts(fleet.body_log(), bad.run_id)) == (StateType.CRASHED, 3)
+    assert {future.wait(10).type for future in futures} == {StateType.COMPLETED}
     (entry,) = client.xrange(keys.QUARANTINE)
     assert (entry[1]["run"], entry[1]["reason"]) == (bad.run_id, "crashed")
 

@@ -122,6 +122,7 @@ def test_a_task_that_no_worker_knows_fails_the_run(baton: Orchestrator) -> None:
     assert "tests.end_to_end.bodies.add" in state.message
     with pytest.raises(TaskNotRegistered):
         future.result()
+    assert [name for name, _ in told(baton, future.run_id)] == ["Pending", "UnknownTask"]
 
 
 def test_damaged_parameters_fail_the_run(baton: Orchestrator, client: "redis.Redis") -> None:

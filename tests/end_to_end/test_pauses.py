@@ -9,7 +9,7 @@ import redis
 from orchestrator import Orchestrator
 from shared import keys
 from tests.end_to_end.bodies import held
-from tests.support.fleets import SHORT, Fleets, command, send, starts, told
+from tests.support.fleets import SHORT, Fleets, command, send, server_time, starts, told
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
@@ -52,6 +52,59 @@ def test_a_fleet_that_was_stopped_beyond_its_lease_changes_nothing_when_it_goes_
     assert "its lease is over" in paused.said()
     diagnosis = command("baton", "doctor", url=server.url)
     assert diagnosis.returncode == 0, diagnosis.stdout
+
+
+def test_what_a_buried_child_still_finishes_is_kept_in_quarantine_and_the_second_attempt_wins(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", server: RedisServer, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    paused = fleet(**SHORT)
+    future = baton.submit(held, {"path": str(gate)})
+    eventually(lambda: starts(fleet.body_log(), future.run_id) == 1)
+    ((name, pid),) = paused.workers(client).items()
+    stopped = paused.halt()
+    second = fleet(**SHORT)
+    eventually(lambda: starts(fleet.body_log(), future.run_id) == 2)
+    send(signal.SIGSTOP, [second.pid, *second.children()])  # so that the first attempt ends before the second does
+    gate.touch()
+    os.kill(pid, signal.SIGCONT)
+    with redis.Redis(port=server.port) as plain:  # what is kept of a result is no text
+        ((_, late),) = eventually(lambda: plain.xrange(keys.QUARANTINE))
+    os.kill(second.pid, signal.SIGCONT)
+    send(signal.SIGCONT, second.children())
+    assert future.result(timeout=10) == str(gate)
+
+    first, again = (entry for entry in fleet.body_log()[future.run_id] if entry.what == "start")
+    kept = {field: late[field.encode()].decode() for field in ("reason", "run", "token", "worker", "name")}
+    said = {"reason": "buried", "run": future.run_id, "token": str(first.token), "worker": name, "name": "Completed"}
+    assert kept == said
+    assert client.hget(keys.job(future.run_id), "token") == str(again.token)
+    names = [state for state, _ in told(baton, future.run_id)]
+    assert names == ["Pending", "Running", "Pending", "Rerunning", "Completed"]
+    send(signal.SIGCONT, stopped)
+    eventually(lambda: paused.is_up(client))
+    assert name not in paused.workers(client)
+    assert "its outcome Completed was not recorded: BURIED" in paused.said()
+    diagnosis = command("baton", "doctor", url=server.url)
+    assert diagnosis.returncode == 0, diagnosis.stdout
+
+
+def test_what_a_child_finishes_after_its_lease_is_recorded_while_nobody_has_taken_it_away(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    workers = fleet(**SHORT)
+    future = baton.submit(held, {"path": str(gate)})
+    eventually(lambda: starts(fleet.body_log(), future.run_id) == 1)
+    ((name, _),) = workers.workers(client).items()
+    os.kill(workers.pid, signal.SIGSTOP)
+    eventually(lambda: server_time(client) > client.zscore(keys.LEASES, name) + 0.2)
+    gate.touch()
+    assert future.result(timeout=10) == str(gate)
+    assert [state for state, _ in told(baton, future.run_id)] == ["Pending", "Running", "Completed"]
+    os.kill(workers.pid, signal.SIGCONT)
+    eventually(lambda: workers.is_up(client) and name not in workers.workers(client))
+    assert client.xlen(keys.QUARANTINE) == 0
 
 
 def test_a_child_that_hangs_under_a_well_fleet_keeps_its_run(

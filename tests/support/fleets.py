@@ -1,5 +1,6 @@
 """Fleets of real worker processes for tests, what they say, and what their bodies logged."""
 
+import json
 import os
 import signal
 import socket
@@ -55,7 +56,10 @@ def command(
 
 
 class Fleet:
-    """A running `baton worker`: its supervisor's pid, its children, its log. Settings go into its environment."""
+    """A running `baton worker`: its supervisor's pid, its children, its log. Settings go into its environment.
+
+    `given` are fields of FleetOptions.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Fleet:
         module: str = BODIES,
         cwd: Path = ROOT,
         concurrency: int = 1,
+        given: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.concurrency = concurrency
@@ -72,16 +77,19 @@ class Fleet:
         self._log = folder / "stderr.log"
         bodies = folder / "bodies"
         bodies.mkdir(parents=True, exist_ok=True)
+        program = [BIN / "baton", "worker"]
+        if given is not None:
+            program = [sys.executable, "-m", "tests.support.fleet_program", json.dumps(given)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "baton", "worker", "-m", module, "--concurrency", str(concurrency), *options],
+                [*program, "-m", module, "--concurrency", str(concurrency), *options],
                 cwd=cwd,
                 env={**environment(url, **settings), "BODY_LOG": str(bodies)},
                 stdout=log,
                 stderr=log,
             )
         self.pid = self.process.pid
-        self.name = f"{socket.gethostname()[:30]}-{self.pid}"
+        self.name = (given or {}).get("name") or f"{socket.gethostname()[:30]}-{self.pid}"
 
     def said(self) -> str:
         """Everything that the fleet has logged so far."""
@@ -152,9 +160,14 @@ class Fleets:
 
     def __call__(self, *options: str, **how: Any) -> Fleet:
         """A fleet whose workers all look for work; arguments as `Fleet` takes them."""
+        fleet = self.begin(*options, **how)
+        eventually(lambda: fleet.is_up(self._client), 30)
+        return fleet
+
+    def begin(self, *options: str, **how: Any) -> Fleet:
+        """A fleet that has just been started, and may never come up."""
         fleet = Fleet(self._url, self.folder / f"fleet-{next(self._number)}", *options, **how)
         self.started.append(fleet)
-        eventually(lambda: fleet.is_up(self._client), 30)
         return fleet
 
     def body_log(self) -> "BodyLog":

@@ -1,0 +1,91 @@
+"""A fleet's beat: one call renews the leases of all its children and tells what they do.
+
+# Order after an outage: the own leases first, then housekeeping, which buries whoever has not renewed in time.
+"""
+
+import logging
+import socket
+import sys
+from collections.abc import Collection, Mapping, Sequence
+
+from shared.clock import iso, monotonic, now
+from shared.errors import RedisUnavailable
+from shared.ledger import RunLedger
+from shared.settings import Settings
+from shared.transport import Argument
+from shared.upkeep import Beaten, Pulse
+from shared.version import __version__
+from worker.child import Child
+from worker.housekeeping import PAUSE_AFTER_ERROR
+from worker.page import Page
+
+log = logging.getLogger("baton.fleet")
+
+
+class Beats:
+    """When the next is due, and whether the last one was answered. `good_at`: when the last answered one was sent."""
+
+    def __init__(self, ledger: RunLedger, queues: Sequence[str], fields: Mapping[str, str], settings: Settings) -> None:
+        self.cut_off = False
+        self.good_at = float("-inf")
+        self._ledger = ledger
+        self._queues = queues
+        self._settings = settings
+        self._fields: dict[str, Argument] = {
+            "queues": ",".join(queues),
+            "hostname": socket.gethostname(),
+            "version": __version__,
+            "python_version": sys.version,
+            "slots": 1,
+            **fields,
+        }
+        self._at = 0.0
+
+    def due_in(self) -> float:
+        """Seconds until the next."""
+        return max(0.0, self._at - monotonic())
+
+    def hasten(self) -> None:
+        """Beat as soon as possible: something has changed, or the answer will tell something."""
+        self._at = 0.0
+
+    def first(self, births: Sequence[tuple[str, Page]]) -> None:
+        """Give these their first lease.
+
+        Raises:
+            RedisUnavailable: no answer; none may be started.
+        """
+        sent = monotonic()
+        fields: dict[str, Argument] = {**self._fields, "birth": iso(now()), "state": "idle"}
+        self._ledger.beat([Pulse(name, self._queues, fields, is_new=True) for name, _ in births])
+        for _, page in births:
+            page.beaten(sent)
+        self._at = 0.0  # once more at once: now the registrations can name their processes
+
+    def beat(self, children: Collection[Child], *, is_quiet: bool) -> Beaten | None:
+        """Renew the leases of these; None if it was not answered."""
+        sent = monotonic()
+        try:
+            answer = self._ledger.beat([self._pulse(child, is_quiet=is_quiet) for child in children])
+        except RedisUnavailable as error:
+            log.warning("beat: %s", error)
+            self.cut_off = True
+            self._at = monotonic() + PAUSE_AFTER_ERROR
+            return None
+        self.cut_off = False
+        self.good_at = sent
+        self._at = sent + self._settings.beat
+        for child in children:
+            if child.name not in answer.buried:
+                child.page.beaten(sent)
+        return answer
+
+    def _pulse(self, child: Child, *, is_quiet: bool) -> Pulse:
+        body = child.page.body()
+        fields: dict[str, Argument] = {
+            **self._fields,
+            "pid": child.pid,
+            "quiet": int(is_quiet),
+            "current_job_working_time": f"{monotonic() - body.since if body else 0:.3f}",
+        }
+        return Pulse(child.name, self._queues, fields)

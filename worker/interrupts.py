@@ -1,0 +1,61 @@
+"""Ending a body from outside: by a signal that is heeded within that body only, and only if it is the one meant.
+
+# Which attempts are to end stands in the page, by token. The signal says no more than: look there. One that comes too
+# late finds another token, or none, and does nothing.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from shared.errors import TerminationSignal
+from shared.failpoints import failpoint
+from worker.page import Page
+
+SIGNAL = signal.SIGUSR1
+
+
+class Interrupts:
+    """Of one worker: which body runs, and whether somebody wants its end."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._token = 0
+
+    def install(self) -> None:
+        """Heed the signal. In the main thread of a process that is a worker's alone."""
+        signal.signal(SIGNAL, self._strike)
+
+    @contextmanager
+    def around(self, token: int, seconds: float | None) -> Iterator[None]:
+        """Let the body in this block be ended as the one with this token; tell the supervisor its time limit.
+
+        Raises:
+            TerminationSignal: it is to end; before it has begun, or in its midst where signals reach.
+        """
+        self._page.begin_body(token, seconds)
+        failpoint("engine.before_body")
+        try:
+            if self._page.is_cancelled(token):
+                raise TerminationSignal(SIGNAL)
+            # From here to the line below in the `finally` the signal raises. In another thread than the main one it
+            # never arrives.
+            self._token = token if threading.current_thread() is threading.main_thread() else 0
+            if self._token and self._page.is_cancelled(token):
+                self._token = 0
+                raise TerminationSignal(SIGNAL)
+            yield
+        finally:
+            self._token = 0
+            self._page.end_body()
+
+    def is_cancelled(self, token: int) -> bool:
+        """True if somebody wants the end of this attempt."""
+        return self._page.is_cancelled(token)
+
+    def _strike(self, number: int, _frame: FrameType | None) -> None:
+        if self._token and self._page.is_cancelled(self._token):
+            self._token = 0  # once: what the body does about it is its own, until its time is over
+            raise TerminationSignal(number)

@@ -1,0 +1,46 @@
+"""The end of an attempt whose body ignored its time limit and was killed for it: recorded by its supervisor."""
+
+import secrets
+
+from shared import retries
+from shared.clock import now
+from shared.errors import BadEnvelope, RunGone, TaskRunTimeoutError
+from shared.ledger import RunLedger
+from shared.reporting import outcome_of
+from shared.rules import Facts, decide
+from shared.runs import TaskRun
+from shared.settings import Settings
+from shared.specs import TaskSpec, registry
+from shared.states import Failed
+from worker.page import Body
+from worker.tried import Tried
+
+
+def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
+    """Record FAILED `TimedOut` or, where the rules say so, the retry: as the body itself would have ended.
+
+    Raises:
+        RedisUnavailable: no answer; ask again.
+    """
+    try:
+        run = ledger.get(body.run_id)
+    except (RunGone, BadEnvelope):
+        return  # nobody could record anything about it; the reaper forgets it
+    spec = registry.get(run.task)
+    error = TaskRunTimeoutError(f"Scope timed out after {body.seconds:g} second(s).")
+    failed = Failed(name="TimedOut", message=f"Task run exceeded timeout of {body.seconds:g} second(s)", data=error)
+    at = now()
+    facts = Facts("supervisor", held=True, delay=_delay(run, spec))
+    verdict = decide(Tried(run, spec, settings), failed, facts, at)
+    state = verdict.state or failed
+    due = state.state_details.scheduled_time if state.is_scheduled() else None
+    delay = max(0.0, (due - at).total_seconds()) if due else 0.0
+    # Under another token, somebody else has recorded the end, or began anew: the answer does not matter then.
+    ledger.propose(body.run_id, outcome_of(state, settings, delay=delay), secrets.token_hex(6), token=str(body.token))
+
+
+def _delay(run: TaskRun, spec: TaskSpec[..., object] | None) -> float:
+    if spec is None:
+        return 0.0
+    number = max(0, run.run_count - run.crashes - 1)
+    return retries.retry_delay(spec.retry_delays, number, spec.retry_jitter_factor)
