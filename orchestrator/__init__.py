@@ -7,7 +7,8 @@ from orchestrator.gathering import as_completed, wait
 from orchestrator.resolve import resolve_futures_to_data, resolve_futures_to_states
 from orchestrator.tasks import Task, task
 from shared.annotations import allow_failure, opaque, quote, unmapped
-from worker.context import get_run_context
+from worker.context import get_run_context, get_run_logger, tags
+from worker.process_hooks import on_worker_start, on_worker_stop
 
 __all__ = [
     "Orchestrator",
@@ -18,10 +19,14 @@ __all__ = [
     "as_completed",
     "call_repr",
     "get_run_context",
+    "get_run_logger",
+    "on_worker_start",
+    "on_worker_stop",
     "opaque",
     "quote",
     "resolve_futures_to_data",
     "resolve_futures_to_states",
+    "tags",
     "task",
     "unmapped",
     "wait",

@@ -1,15 +1,27 @@
 """What a call of a task becomes when it is submitted: a NewRun with the options that a worker cannot know. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from shared import codec, retries
+from shared.codec_walk import is_plain
 from shared.commands import NewRun
+from shared.errors import InvalidCall, LimitExceeded, WouldDeadlock
 from shared.ids import new_id
+from shared.references import WAIT_FOR, refer, references_in
+from shared.runs import BaseRunFuture
 from shared.settings import Settings
-from shared.specs import TaskSpec, registry
+from shared.specs import DEFAULTS, HOOKS, TaskSpec, registry
+from shared.states import State
 from shared.transport import Argument
+from worker.context import current_run_id, current_tags
+
+MOST_UPSTREAMS: Final = 10_000
+_CODE: Final = (*HOOKS, "retry_condition_fn", "task_run_name", "log_prints")
+"""Options that a worker takes from its own registry alone."""
+Check = Callable[[Any], None]
+"""Called with each future and state among the arguments; may refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +30,7 @@ class SubmitOptions:
 
     delay: float | None = None
     at_front: bool = False
+    idempotency_key: str | None = None
 
 
 _USUAL: Final = SubmitOptions()
@@ -29,6 +42,13 @@ def options_of(task: object) -> SubmitOptions:
     return options if isinstance(options, SubmitOptions) else _USUAL
 
 
+def awaited(wait_for: Any) -> list[Any]:
+    """What `wait_for` was given, as a list."""
+    if wait_for is None:
+        return []
+    return [wait_for] if isinstance(wait_for, BaseRunFuture | State) else list(wait_for)
+
+
 def new_run(
     key: str,
     queue: str,
@@ -36,16 +56,61 @@ def new_run(
     settings: Settings,
     *,
     options: SubmitOptions,
-    fields: dict[str, Argument],
+    spec: TaskSpec[..., Any] | None,
+    wait_for: Iterable[Any] = (),
+    check: Check,
 ) -> NewRun:
-    """A run to be accepted.
+    """A run to be accepted. What it needs of other runs is sent as references to them.
 
     Raises:
         InvalidCall: an argument cannot be sent; names its path.
-        LimitExceeded: the arguments are too large.
+        LimitExceeded: the arguments are too large, or name too many runs.
+        WouldDeadlock: it would wait for the run that submits it.
     """
-    envelope = codec.encode(dict(parameters), limit=settings.max_parameters, where="parameters")
-    return NewRun(new_id(), key, queue, envelope, options.delay, options.at_front, fields)
+    sent: dict[str, Any] = dict(parameters)
+    upstreams: list[str] = []
+    awaited = list(wait_for)
+    if awaited or not is_plain(sent, settings.max_parameters):
+        sent = {name: refer(value, check) for name, value in sent.items()}
+        if awaited:
+            sent[WAIT_FOR] = references_in(refer(awaited, check))
+        upstreams = list(dict.fromkeys(reference.run_id for reference in references_in(sent)))
+    envelope = codec.encode(sent, limit=settings.max_parameters, where="parameters")
+    parent = current_run_id()
+    if parent in upstreams:
+        raise WouldDeadlock("Discovered a task depending on itself. Raising to avoid a deadlock.")
+    if len(upstreams) > MOST_UPSTREAMS:
+        raise LimitExceeded(f"the arguments name {len(upstreams)} runs, at most {MOST_UPSTREAMS} are possible")
+    fields = fields_of(spec) if spec is not None else {}
+    if parent is not None:
+        fields["parent"] = parent
+    tags = (spec.tags if spec is not None else ()) + current_tags()
+    if tags:
+        tags = tuple(dict.fromkeys(tags))
+        fields["limits"], fields["ties"] = " ".join(f"tag:{tag}" for tag in tags), "1"
+    ups: list[tuple[str, Argument]] = [("up", run_id) for run_id in upstreams]
+    return NewRun(
+        new_id(),
+        key,
+        queue,
+        envelope,
+        options.delay,
+        options.at_front,
+        fields,
+        [*ups, *(("tag", tag) for tag in tags), *_other_ties(key, sent, spec, options)],
+    )
+
+
+def _other_ties(
+    key: str, sent: Mapping[str, Any], spec: TaskSpec[..., Any] | None, options: SubmitOptions
+) -> list[tuple[str, Argument]]:
+    ties: list[tuple[str, Argument]] = []
+    if spec is not None and spec.start_within is not None:
+        ties.append(("within", f"{spec.start_within:g}"))
+    if options.idempotency_key is not None:
+        ties.append(("idem", options.idempotency_key))
+        ties.append(("digest", codec.digest([key, dict(sent)], where="parameters")))
+    return ties
 
 
 def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
@@ -53,8 +118,13 @@ def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
 
     `on_crash` and a run's name are read by scripts and people; the others only where they differ from what a worker
     finds in its own registry, that is where `with_options` changed them.
+
+    Raises:
+        InvalidCall: it has functions that do not travel, and that the task has not where it is registered.
     """
     usual = registry.get(spec.key)
+    if usual is not spec:
+        _refuse_code(spec, usual)
     fields: dict[str, Argument] = {}
     if spec.name != spec.key.rpartition(".")[2]:
         fields["name"] = spec.name
@@ -71,3 +141,12 @@ def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
     if spec.result_ttl is not None and (usual is None or usual.result_ttl != spec.result_ttl):
         fields["result_ttl"] = spec.result_ttl
     return fields
+
+
+def _refuse_code(spec: TaskSpec[..., Any], usual: TaskSpec[..., Any] | None) -> None:
+    for name in _CODE:
+        if getattr(spec, name) != (getattr(usual, name) if usual else DEFAULTS[name]):
+            raise InvalidCall(
+                f"'{name}' is not that of the task '{spec.key}' as workers know it, since functions do not travel: "
+                "give it to the decorator, add hooks before with_options, or run the task here with run_task"
+            )

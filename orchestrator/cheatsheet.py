@@ -19,19 +19,22 @@ EXAMPLE: Final[Mapping[str, str]] = {
     "worker": "W",
     "task": "T",
     "day": "2026-11-20",
+    "limit": "tag:db",
+    "tag": "daily",
+    "key": "K",
 }
-"""What stands for a queue, a run, a worker, the key of a task and a day where nobody named one."""
+"""What stands where nobody named a queue, a run, a worker, a task, a day, a limit, a tag or an idempotency key."""
 
 LEGEND: Final = (
     "mail stands for a queue, R for the id of a run, W for the name of a worker, T for the key of a task, "
-    "2026-11-20 for a day in UTC."
+    "2026-11-20 for a day in UTC, tag:db for the limit of the tag db, daily for a tag, K for an idempotency key."
 )
 NOTES: Final = (
     "Where a text has several lines, as a traceback has, `redis-cli --raw` shows them.",
     "A user who may only read says SORT_RO instead of SORT (Redis 7, Valkey), and needs the right `%R~*`.",
     "Change nothing by hand: raw writes skip the rules. `baton doctor` tells what they have broken.",
 )
-_QUEUE, _RUN, _WORKER, _TASK, _DAY = (f"{{{name}}}" for name in EXAMPLE)
+_QUEUE, _RUN, _WORKER, _TASK, _DAY, _LIMIT, _TAG, _KEY = (f"{{{name}}}" for name in EXAMPLE)
 _WAITING: Final = keys.queue(_QUEUE)
 _NEXT: Final = f"SORT {_WAITING} BY nosort LIMIT 0"
 _DUE: Final = f"{keys.SCHEDULED}{_QUEUE}"
@@ -74,10 +77,16 @@ _TABLE: Final = (
     ),
     ("How many run?", f"ZCARD {keys.WIP}{_QUEUE}", "a number"),
     ("How many are due later?", f"ZCARD {_DUE}", "a number"),
+    ("How many wait for other runs?", f"ZCARD {keys.DEFERRED}{_QUEUE}", "a number"),
     ("How many failed or crashed?", f"ZCARD {_FAILED}", "a number"),
     ("How many completed?", f"ZCARD {keys.FINISHED}{_QUEUE}", "a number"),
     ("How many were cancelled?", f"ZCARD {keys.CANCELED}{_QUEUE}", "a number"),
     ("What is due next?", f"ZRANGE {_DUE} 0 {_MOST - 1} WITHSCORES", "id and time of each, in seconds since 1970"),
+    (
+        "Is it paused, and by whom? How many may wait?",
+        f"HMGET {keys.queue_settings(_QUEUE)} paused paused_by cap",
+        "1, a name and a number, each empty where it is not so",
+    ),
     ("Show R.", f"HGETALL {_RECORD}", "names and values; nothing: it is gone"),
     (
         "Why did R fail?",
@@ -90,6 +99,14 @@ _TABLE: Final = (
         f"LRANGE {keys.run_part(_RUN, 'history')} 0 -1",
         "a JSON row for each transition, oldest first",
     ),
+    (
+        "What does R wait for?",
+        f"SMEMBERS {keys.run_part(_RUN, 'waits')}",
+        "ids of runs that have not ended, in no order",
+    ),
+    ("Who waits for R?", f"SMEMBERS {keys.run_part(_RUN, 'feeds')}", "ids, in no order"),
+    ("What did R submit?", f"SMEMBERS {keys.run_part(_RUN, 'children')}", "ids, in no order"),
+    ("Which limits does R need a slot of?", f"HGET {_RECORD} limits", "their names; nothing: none"),
     ("How much memory does the record of R take?", f"MEMORY USAGE {_RECORD}", "bytes"),
     (
         "What failed lately, and why?",
@@ -100,6 +117,29 @@ _TABLE: Final = (
         "How many runs are in each state?",
         f"HGETALL {keys.COUNTS}",
         "states that are not final, each with a number, over all queues",
+    ),
+    ("Which limits are there?", f"SMEMBERS {keys.LIMITS}", "their names, in no order"),
+    ("How many slots has a limit?", f"HGET {keys.limit(_LIMIT)} slots", "a number; nothing: no limit"),
+    (
+        "Who holds its slots, since when?",
+        f"ZRANGE {keys.limit_part(_LIMIT, 'holders')} 0 -1 WITHSCORES",
+        "id and token of each run, or `reserved` while its slot is kept for it; in seconds since 1970",
+    ),
+    (
+        "Who waits for a slot, in which order?",
+        f"SORT {keys.limit_part(_LIMIT, 'waiters')} BY nosort LIMIT 0 {_MOST} GET '#' GET '{_JOBS}task'",
+        "id and task of each, the next one first",
+    ),
+    (
+        "Which runs have a tag?",
+        f"ZRANGE {keys.tag_runs(_TAG)} 0 {_MOST - 1} REV",
+        "ids, the newest first; one whose run is gone leaves soon",
+    ),
+    ("Which run has an idempotency key?", f"GET {keys.IDEMPOTENCY}{_KEY}", "its id, and a digest of its call"),
+    (
+        "What has to begin, go on or end by when?",
+        f"ZRANGE {keys.DEADLINES} 0 {_MOST - 1} WITHSCORES",
+        "id and time of each, in seconds since 1970, the next one first",
     ),
     ("Which tasks were ever submitted?", f"SMEMBERS {keys.TASKS}", "their keys, in no order"),
     (

@@ -6,15 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from orchestrator.calls import SubmitOptions, fields_of, new_run, options_of
+from orchestrator.calls import SubmitOptions, new_run, options_of
 from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
+from orchestrator.operations import Operations
 from orchestrator.watch import Watch
 from shared.commands import ACCEPTED, NewRun
 from shared.connect import connect
-from shared.errors import Closed, ConfigError, RedisUnavailable, SubmitError
-from shared.ledger import RunLedger
+from shared.errors import (
+    Closed,
+    ConfigError,
+    IdempotencyConflict,
+    InvalidValue,
+    QueueFull,
+    RedisUnavailable,
+    SubmitError,
+)
 from shared.runs import TaskRun
 from shared.settings import Settings, names_a_redis
 from shared.specs import TaskLike, TaskSpec, check_submit_options, queue_name, registry
@@ -23,7 +31,7 @@ from shared.states import State
 Call = tuple[TaskLike[..., Any] | str, Mapping[str, Any]]
 
 
-class Orchestrator:
+class Orchestrator(Operations):
     """Submits runs to one Redis and hears of their ends. Any number of threads may use it; also after a fork.
 
     Args:
@@ -38,9 +46,9 @@ class Orchestrator:
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         self._embedded = _embedded(url, settings)
-        self.settings = self._embedded.settings if self._embedded else settings or Settings.load(redis_url=url)
-        self._exchange = connect(self.settings)
-        self._ledger = RunLedger(self._exchange, self.settings)
+        used = self._embedded.settings if self._embedded else settings or Settings.load(redis_url=url)
+        self._exchange = connect(used)
+        super().__init__(self._exchange, used)
         self._watch = Watch(self._ledger, self._exchange, self.settings)
         self._closed = False
         self._checked = False
@@ -69,6 +77,7 @@ class Orchestrator:
         queue: str | None = None,
         delay: float | None = None,
         at_front: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> RunFuture[Any]:
         """Submit one run of a task, named by itself or by its key; with a key the worker's code need not be here.
 
@@ -78,13 +87,18 @@ class Orchestrator:
             queue: where it waits; by default the task's own queue, for a key that is not known here `default`.
             delay: seconds before it may begin; unless given what `with_options` of the task says.
             at_front: begin before those that wait already; unless given likewise.
+            idempotency_key: the same key with the same call again gives the future of the first run, until 24 h after
+                its end.
 
         Raises:
             ParameterBindError: the arguments do not fit the task's signature.
             InvalidCall, InvalidValue: an argument cannot be sent, or an option is wrong; nothing was submitted.
+            QueueFull: the queue has as many runs as it may have.
+            IdempotencyConflict: the key was used for another call.
             SubmitError: Redis did not accept it, or cannot be reached.
         """
-        return self._submit([self._run_of(task, parameters or {}, queue, delay=delay, at_front=at_front)])[0]
+        once = {"delay": delay, "at_front": at_front, "idempotency_key": idempotency_key}
+        return self._submit([self._run_of(task, parameters or {}, queue, **once)])[0]
 
     async def asubmit(
         self,
@@ -94,12 +108,14 @@ class Orchestrator:
         queue: str | None = None,
         delay: float | None = None,
         at_front: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> RunFuture[Any]:
         """The same as `submit`, without blocking the event loop. Cancelled on its way, the run may be accepted or not.
 
         A call that is wrong raises before anything is sent.
         """
-        run = self._run_of(task, parameters or {}, queue, delay=delay, at_front=at_front)
+        once = {"delay": delay, "at_front": at_front, "idempotency_key": idempotency_key}
+        run = self._run_of(task, parameters or {}, queue, **once)
         return (await asyncio.to_thread(self._submit, [run]))[0]
 
     def submit_many(self, calls: Iterable[Call], *, queue: str | None = None) -> RunFutureList[Any]:
@@ -138,31 +154,63 @@ class Orchestrator:
         return self._ledger.history(run_id)
 
     def submit_call(
-        self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions
+        self,
+        spec: TaskSpec[..., Any],
+        parameters: Mapping[str, Any],
+        options: SubmitOptions,
+        wait_for: Iterable[Any] = (),
     ) -> RunFuture[Any]:
         """Submit a call whose arguments were bound already."""
-        return self._submit([self._run_of_call(spec, parameters, options)])[0]
+        return self._submit([self._run_of_call(spec, parameters, options, wait_for=wait_for)])[0]
 
     async def asubmit_call(
-        self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions
+        self,
+        spec: TaskSpec[..., Any],
+        parameters: Mapping[str, Any],
+        options: SubmitOptions,
+        wait_for: Iterable[Any] = (),
     ) -> RunFuture[Any]:
         """The same as `submit_call`, without blocking the event loop."""
-        return (await asyncio.to_thread(self._submit, [self._run_of_call(spec, parameters, options)]))[0]
+        run = self._run_of_call(spec, parameters, options, wait_for=wait_for)
+        return (await asyncio.to_thread(self._submit, [run]))[0]
 
     def _run_of_call(
-        self, spec: TaskSpec[..., Any], parameters: Mapping[str, Any], options: SubmitOptions, queue: str | None = None
+        self,
+        spec: TaskSpec[..., Any] | str,
+        parameters: Mapping[str, Any],
+        options: SubmitOptions,
+        queue: str | None = None,
+        wait_for: Iterable[Any] = (),
     ) -> NewRun:
-        name = queue or spec.queue
-        return new_run(spec.key, name, parameters, self.settings, options=options, fields=fields_of(spec))
+        known = None if isinstance(spec, str) else spec
+        name = queue or (known.queue if known else "default")
+        return new_run(
+            known.key if known else str(spec),
+            name,
+            parameters,
+            self.settings,
+            options=options,
+            spec=known,
+            wait_for=wait_for,
+            check=self._check_is_mine,
+        )
+
+    def _check_is_mine(self, value: Any) -> None:
+        if isinstance(value, RunFuture) and value.watch_with()[1].address != self._ledger.address:
+            raise InvalidValue(f"{value!r} is a run of another Redis: what it returns cannot be waited for here")
 
     def _run_of(
-        self, task: TaskLike[..., Any] | str, parameters: Mapping[str, Any], queue: str | None, **once: float | None
+        self,
+        task: TaskLike[..., Any] | str,
+        parameters: Mapping[str, Any],
+        queue: str | None,
+        **once: float | str | None,
     ) -> NewRun:
         options = replace(options_of(task), **check_submit_options(once)) if once else options_of(task)
         spec = registry.get(task) if isinstance(task, str) else task.spec
         name = queue_name("queue", queue or (spec.queue if spec else "default"))
         if spec is None:
-            return new_run(str(task), name, parameters, self.settings, options=options, fields={})
+            return self._run_of_call(str(task), parameters, options, name)
         args, kwargs = spec.binding.unbind(parameters)
         return self._run_of_call(spec, spec.binding.bind(args, kwargs), options, name)
 
@@ -178,10 +226,41 @@ class Orchestrator:
             tags = self._ledger.submit(runs)
         except RedisUnavailable as error:
             raise SubmitError(f"not submitted: {error}") from error
-        for run, tag in zip(runs, tags, strict=True):
-            if tag not in ACCEPTED:
-                raise SubmitError(f"run {run.id} of {run.task} was not accepted: {tag}")
-        return RunFutureList(RunFuture(run.id, self._ledger, self._watch, _name(run)) for run in runs)
+        return self._answers(runs, tags)
+
+    def _answers(self, runs: Sequence[NewRun], tags: Sequence[str]) -> RunFutureList[Any]:
+        """A future for each run.
+
+        Raises:
+            SubmitError: one was refused; of several, with an answer for each.
+        """
+        answers = [self._answer(run, tag) for run, tag in zip(runs, tags, strict=True)]
+        refused = [answer for answer in answers if isinstance(answer, SubmitError)]
+        if not refused:
+            return RunFutureList(answer for answer in answers if isinstance(answer, RunFuture))
+        if len(runs) == 1:
+            raise refused[0]
+        told = SubmitError(f"{len(refused)} of {len(runs)} runs were not accepted; the first: {refused[0]}")
+        told.answers = answers
+        raise told from refused[0]
+
+    def _answer(self, run: NewRun, tag: str) -> RunFuture[Any] | SubmitError:
+        """The future of a run that was accepted, or why it was not."""
+        if tag in ACCEPTED:
+            return RunFuture(run.id, self._ledger, self._watch, _name(run))
+        word, *rest = tag.split()
+        if word == "SAME":
+            return RunFuture(rest[0], self._ledger, self._watch)
+        if word == "OTHER":
+            key, digest = (next(value for kind, value in run.ties if kind == wanted) for wanted in ("idem", "digest"))
+            text = f"the idempotency key {key!r} was used for run {rest[0]} with other parameters"
+            digests = (rest[1], str(digest))
+            text = f"{text}: their digest is {digests[0]}, that of these {digests[1]}"
+            return IdempotencyConflict(text, run_id=rest[0], digests=digests)
+        if word == "FULL":
+            depth, cap = map(int, rest)
+            return QueueFull(f"queue {run.queue} is full: {depth} runs wait, its cap is {cap}", depth=depth, cap=cap)
+        return SubmitError(f"run {run.id} of {run.task} was not accepted: {tag}")
 
 
 def _embedded(url: str | None, settings: Settings | None) -> Embedded | None:

@@ -73,8 +73,8 @@ class InMemory:
     """A Redis and worker threads in this process."""
 
     def __init__(self, settings: Settings, workers: int = WORKERS) -> None:
-        # Waiting costs no round trip here, and a thread cannot be woken to stop.
-        changes = {"redis_url": f"memory:{new_id()}", "idle_wait": 0.2}
+        # Asking costs no round trip here, a thread cannot be woken to stop, and hears of a cancel with a beat only.
+        changes = {"redis_url": f"memory:{new_id()}", "idle_wait": 0.2, "beat": min(settings.beat, 0.5)}
         self.settings = settings.model_copy(update=changes)
         self.title = "no BATON_REDIS_URL, no redis-server or valkey-server on PATH; a Redis in this process (fakeredis)"
         self.workers = f"{workers} worker threads"
@@ -92,7 +92,7 @@ class InMemory:
             return
         if self._fleet is not None:
             self._fleet.close()
-        self._fleet = ThreadFleet(self.settings, sorted(queues), self._concurrency, registry.keys())
+        self._fleet = ThreadFleet(self.settings, sorted(queues), self._concurrency)
         self._served = queues
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
 
+from orchestrator.acting import cancelled
 from orchestrator.call_text import call_repr
 from orchestrator.watch import End, Watch, as_found
 from shared.errors import (
@@ -173,6 +174,22 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aresult().__await__()
+
+    def cancel(self, message: str = "") -> State[R]:
+        """Cancel the run: one that waits at once; one that runs is CANCELLING until its process has ended it.
+
+        Returns:
+            The state that now holds.
+
+        Raises:
+            TransitionRefused: it has ended otherwise.
+            RunGone: there is no such run, or no longer.
+        """
+        return cancelled(self._ledger, self._run_id, message)
+
+    async def acancel(self, message: str = "") -> State[R]:
+        """The same as `cancel`, without blocking the event loop."""
+        return await asyncio.to_thread(self.cancel, message)
 
     def add_done_callback(self, fn: Callback) -> None:
         """Call `fn(future)` once when the run has ended or is gone; any number, in the order of registration.

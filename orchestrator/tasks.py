@@ -1,19 +1,25 @@
 """`@task`: a function that can be submitted. Calling it is calling the function; submitting it makes a run."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from orchestrator.calls import SubmitOptions
+from orchestrator.calls import SubmitOptions, awaited
 from orchestrator.client import current_orchestrator
 from orchestrator.futures import RunFuture
+from shared.runs import TaskRun
 from shared.specs import SUBMIT_OPTIONS, TaskSpec, check_options, check_submit_options, describe, registry
+from shared.states import State
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+Awaited: TypeAlias = RunFuture[Any] | State[Any] | Iterable[RunFuture[Any] | State[Any]]
 Delays: TypeAlias = list[float] | tuple[float, ...]
+Hook: TypeAlias = Callable[[TaskSpec[..., Any], TaskRun, State[Any]], Any]
+"""Called with the task's spec, the run and the state that it has entered. May be a coroutine function."""
+H = TypeVar("H", bound=Hook)
 
 _FIELDS: Final = {"retry_delay_seconds": "retry_delays"}
 """Options whose field of a spec has another name."""
@@ -34,6 +40,16 @@ class TaskOptions(TypedDict, total=False):
     on_crash: Literal["retry", "fail"] | None
     description: str | None
     version: str | None
+    tags: Iterable[str] | None
+    start_within: float | None
+    retry_condition_fn: Hook | None
+    task_run_name: str | Callable[..., str] | None
+    log_prints: bool | None
+    on_running: Iterable[Hook] | None
+    on_completion: Iterable[Hook] | None
+    on_failure: Iterable[Hook] | None
+    on_crashed: Iterable[Hook] | None
+    on_cancellation: Iterable[Hook] | None
 
 
 class CallOptions(TaskOptions, total=False):
@@ -41,6 +57,7 @@ class CallOptions(TaskOptions, total=False):
 
     delay: float | None
     at_front: bool | None
+    idempotency_key: str | None
 
 
 class Task(Generic[P, R_co]):
@@ -64,6 +81,11 @@ class Task(Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"Task({self.spec.key!r})"
 
+    # No function's own parameters are called `return_state` or `wait_for`, which a type checker cannot know.
+    @overload
+    def submit(  # type: ignore[overload-overlap]
+        self, *args: Any, return_state: Literal[True], wait_for: Awaited = (), **kwargs: Any
+    ) -> State[Any]: ...
     @overload
     def submit(self: "Task[P, Coroutine[Any, Any, T]]", *args: P.args, **kwargs: P.kwargs) -> RunFuture[T]: ...
     @overload
@@ -72,18 +94,37 @@ class Task(Generic[P, R_co]):
     ) -> RunFuture[list[T]]: ...
     @overload
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> RunFuture[R_co]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> RunFuture[Any]:
-        """Submit one run to the fleet, in one round trip.
+    @overload
+    def submit(
+        self: "Task[P, Coroutine[Any, Any, T]]", *args: Any, wait_for: Awaited, **kwargs: Any
+    ) -> RunFuture[T]: ...
+    @overload
+    def submit(self, *args: Any, wait_for: Awaited, **kwargs: Any) -> RunFuture[R_co]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit one run to the fleet, in one round trip. It waits, in Redis, for the runs among its arguments.
+
+        Futures, and states that name their run, may stand anywhere in the arguments: the function gets what those runs
+        returned. A run that did not complete ends this one as FAILED `TriggerFailed`, unless `allow_failure` is around
+        it. `wait_for` names runs that have to end before; with `return_state=True` the call waits, and returns the
+        final state.
 
         Raises:
             ParameterBindError: the arguments do not fit the signature.
             InvalidCall, LimitExceeded: an argument cannot be sent; nothing was submitted.
+            WouldDeadlock: it would wait for the run that submits it.
+            QueueFull, IdempotencyConflict: as their names say.
             SubmitError: Redis did not accept it, or cannot be reached.
             ConfigError: no Orchestrator is open, and the environment names no Redis.
         """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parameters = self.spec.binding.bind(args, kwargs)
-        return current_orchestrator().submit_call(self.spec, parameters, self.options)
+        future = current_orchestrator().submit_call(self.spec, parameters, self.options, awaited(wait_for))
+        return future.wait() if return_state else future
 
+    @overload
+    async def asubmit(  # type: ignore[overload-overlap]
+        self, *args: Any, return_state: Literal[True], wait_for: Awaited = (), **kwargs: Any
+    ) -> State[Any]: ...
     @overload
     async def asubmit(self: "Task[P, Coroutine[Any, Any, T]]", *args: P.args, **kwargs: P.kwargs) -> RunFuture[T]: ...
     @overload
@@ -92,18 +133,57 @@ class Task(Generic[P, R_co]):
     ) -> RunFuture[list[T]]: ...
     @overload
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> RunFuture[R_co]: ...
-    async def asubmit(self, *args: Any, **kwargs: Any) -> RunFuture[Any]:
+    @overload
+    async def asubmit(
+        self: "Task[P, Coroutine[Any, Any, T]]", *args: Any, wait_for: Awaited, **kwargs: Any
+    ) -> RunFuture[T]: ...
+    @overload
+    async def asubmit(self, *args: Any, wait_for: Awaited, **kwargs: Any) -> RunFuture[R_co]: ...
+    async def asubmit(self, *args: Any, **kwargs: Any) -> Any:
         """The same as `submit`, without blocking the event loop. Cancelled on its way, the run may be accepted or not.
 
         A call that is wrong raises before anything is sent.
         """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parameters = self.spec.binding.bind(args, kwargs)
-        return await current_orchestrator().asubmit_call(self.spec, parameters, self.options)
+        future = await current_orchestrator().asubmit_call(self.spec, parameters, self.options, awaited(wait_for))
+        return await future.wait_async() if return_state else future
+
+    def on_running(self, hook: H) -> H:
+        """Have this function called when a run begins, and when it begins again."""
+        return self._hooked("on_running", hook)
+
+    def on_completion(self, hook: H) -> H:
+        """Have this function called when a run has COMPLETED."""
+        return self._hooked("on_completion", hook)
+
+    def on_failure(self, hook: H) -> H:
+        """Have this function called when a run has FAILED for good."""
+        return self._hooked("on_failure", hook)
+
+    def on_crashed(self, hook: H) -> H:
+        """Have this function called when a run has CRASHED."""
+        return self._hooked("on_crashed", hook)
+
+    def on_cancellation(self, hook: H) -> H:
+        """Have this function called when a run was CANCELLED."""
+        return self._hooked("on_cancellation", hook)
+
+    def _hooked(self, option: str, hook: H) -> H:
+        """Add a hook after those that are there; tasks that were made of this one before keep theirs."""
+        before = self.spec
+        hooks: dict[str, Any] = {option: (*getattr(before, option), *check_options({option: [hook]})[option])}
+        self.spec = replace(before, **hooks)
+        if registry.get(before.key) is before:
+            registry.add(self.spec)
+        return hook
 
     def with_options(self, **options: Unpack[CallOptions]) -> "Task[P, R_co]":
         """The same function with other options; what is not given is kept, what is None gets its default.
 
-        Besides those of `@task`: `delay` (seconds before the run may begin) and `at_front`.
+        Besides those of `@task`: `delay` (seconds before the run may begin), `at_front`, and `idempotency_key`.
+        Functions do not travel: a task that was given others than the decorator's runs where it is called, by
+        `run_task`, and cannot be submitted.
 
         Raises:
             InvalidCall, InvalidValue: an option is unknown or wrong.
@@ -131,7 +211,12 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             `retry_delay_seconds` (a number, a list of up to 50, or a callable given `retries`), `retry_jitter_factor`,
             `timeout_seconds` (for one attempt's body; 0 is none), `persist_result`, `result_ttl` (seconds, at least
             60), `on_crash` ("fail": a lost attempt ends the run, so the body starts at most once), `description`,
-            `version`.
+            `version`, `tags` (texts to find its runs by, each also the limit `tag:<tag>` if that is set),
+            `start_within` (seconds in which a run has to begin, else it is CANCELLED, named `Expired`),
+            `retry_condition_fn` (asked with spec, run and FAILED state whether a failure is to be tried again),
+            `task_run_name` (text with the parameters in braces, or a function that gives it), `log_prints` (what the
+            body prints goes to the run's log), and the hooks `on_running`, `on_completion`, `on_failure`, `on_crashed`
+            and `on_cancellation` (called with spec, run and state after a run has entered such a state).
 
     Raises:
         InvalidCall: not a function, or an option that is unknown or of a wrong type.

@@ -50,6 +50,7 @@ The docstring of a class is its default message.
 """
 
 import builtins
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -139,13 +140,26 @@ class WouldDeadlock(InvalidValue):
 class SubmitError(BatonError):
     """The run was not accepted."""
 
+    answers: Sequence[object] = ()
+    """Where several were submitted in one call: a future or an exception for each, in the order of the calls."""
+
 
 class IdempotencyConflict(SubmitError):
     """This idempotency key was used for other parameters."""
 
+    def __init__(self, message: str | None = None, *, run_id: str = "", digests: tuple[str, str] = ("", "")) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.digests = digests
+
 
 class QueueFull(SubmitError):
     """The queue has reached its cap."""
+
+    def __init__(self, message: str | None = None, *, depth: int = 0, cap: int = 0) -> None:
+        super().__init__(message)
+        self.depth = depth
+        self.cap = cap
 
 
 class TransitionRefused(BatonError):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from shared import keys
 from shared.state_types import StateType
 from shared.transport import Command, Transport
-from shared.views.reading import Look, chosen, index, moment, ordered, present, readable, texts
+from shared.views.reading import Look, chosen, index, moment, ordered, present, readable, texts, whole
 from shared.walks import Steps, bytes_of, read_all, text_of
 
 HEAD: Final = 10
@@ -43,6 +43,8 @@ class Queue:
     paused: str | None
     paused_by: str | None
     paused_at: str | None
+    cap: int | None
+    """How many may wait before submits are refused, None for any number."""
     problems: Mapping[str, str]
 
 
@@ -77,7 +79,7 @@ def _queue(name: str, at: float, found: dict[str, Queue]) -> Steps[None]:
     asked["waiting"] = ("LLEN", bytes_of(list_key))
     asked["head"] = ("LRANGE", bytes_of(list_key), 0, HEAD - 1)
     asked["due"] = ("ZRANGE", bytes_of(due_key), 0, 0, "WITHSCORES")
-    asked["settings"] = ("HMGET", bytes_of(settings_key), "paused", "paused_by", "paused_at")
+    asked["settings"] = ("HMGET", bytes_of(settings_key), "paused", "paused_by", "paused_at", "cap")
     of |= {"waiting": list_key, "head": list_key, "due": due_key, "settings": settings_key}
     answers = dict(zip(asked, (yield list(asked.values())), strict=True))
     problems: dict[str, str] = {}
@@ -85,7 +87,7 @@ def _queue(name: str, at: float, found: dict[str, Queue]) -> Steps[None]:
     states = yield [
         ("HMGET", bytes_of(keys.job(text_of(one))), "state_type", "state_time") for one in told["head"] or ()
     ]
-    paused, paused_by, paused_at = texts(told["settings"], 3)
+    paused, paused_by, paused_at, cap = texts(told["settings"], 4)
     found[name] = Queue(
         name=name,
         **{field: told[field] for field in ("waiting", *_REGISTRIES)},
@@ -94,6 +96,7 @@ def _queue(name: str, at: float, found: dict[str, Queue]) -> Steps[None]:
         paused=paused,
         paused_by=paused_by,
         paused_at=paused_at,
+        cap=whole(cap),
         problems=problems,
     )
 

@@ -3,14 +3,14 @@
 Only reads. Counts are those of ended runs; where the others are is asked of the queues.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from shared import keys
 from shared.state_types import TERMINAL_STATES
 from shared.transport import Transport
-from shared.views.reading import Look, index, number, ordered, readable, whole
+from shared.views.reading import Look, chosen, index, number, ordered, readable, whole
 from shared.views.workers import Worker, workers
 from shared.walks import Steps, bytes_of, fields_of, read_all
 
@@ -82,14 +82,14 @@ def known_tasks(transport: Transport) -> Known:
     return Known(fleet.at, live, frozenset(index(transport, keys.TASKS, members)))
 
 
-def tasks(transport: Transport) -> Look[TaskView]:
-    """Every key that was ever submitted or that a live worker announces, sorted.
+def tasks(transport: Transport, only: Collection[str] | None = None) -> Look[TaskView]:
+    """Every key that was ever submitted or that a live worker announces, or those of these, sorted.
 
     Raises:
         RedisUnavailable: as `known_tasks`.
     """
     known = known_tasks(transport)
-    names = sorted(known.submitted | known.announced)
+    names = chosen(known.submitted | known.announced, only)
     found: dict[str, TaskView] = {}
     read_all(transport, (_task(key, known, found) for key in names))
     return Look(known.at, ordered(found, names))

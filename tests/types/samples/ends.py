@@ -1,11 +1,14 @@
 """What type checkers see of futures and states: read, never run."""
 
+from datetime import timedelta
 from typing import Any, assert_type
 
 from orchestrator import Orchestrator, RunFuture, RunFutureList
+from orchestrator.finding import RunPage
 from shared.outcomes import get_state_exception, get_state_result, is_state_iterable
 from shared.runs import BaseRunFuture, TaskRun
 from shared.states import Completed, Failed, Scheduled, State, StateDetails, StateType
+from shared.steering import Steered
 
 
 def what_a_future_gives(future: RunFuture[int], quietly: bool) -> None:
@@ -55,6 +58,34 @@ def by_key_nothing_is_known(baton: Orchestrator) -> None:
 async def nor_on_an_event_loop(baton: Orchestrator) -> None:
     assert_type(await baton.asubmit("shop.send", {"to": "me"}), RunFuture[Any])
     assert_type(await baton.asubmit_many([("shop.send", {"to": "me"})]), RunFutureList[Any])
+
+
+def what_operations_give(baton: Orchestrator) -> None:
+    page = baton.find_runs(state=["FAILED", StateType.CRASHED], since=timedelta(hours=1), limit=10)
+    assert_type(page, RunPage)
+    assert_type(page.runs, tuple[TaskRun, ...])
+    assert_type(page.cursor, str | None)
+    baton.find_runs("FAILED", cursor=page.cursor)
+    assert_type(baton.cancel("id"), State[Any])
+    assert_type(baton.cancel_many(["id"]), list[Steered])
+    assert_type(baton.retry("id", delay=5, rerun=True), State[Any])
+    assert_type(baton.force("id", Completed(data=5), "why"), State[Any])
+    assert_type(baton.pause_queue("mail"), bool)
+    assert_type(baton.set_queue_cap("mail", None), bool)
+    assert_type(baton.purge_queue("mail"), int)
+    assert_type(baton.move_queue("mail", "bulk"), int)
+    assert_type(baton.set_limit("tag:db", 5), int)
+    baton.find_runs(since=5)  # type: ignore[arg-type]
+    baton.retry("id", 5)  # type: ignore[call-arg]
+    baton.force("id", Completed())  # type: ignore[call-arg]
+
+
+async def what_they_give_on_an_event_loop(baton: Orchestrator) -> None:
+    assert_type(await baton.afind_runs(tag="nightly"), RunPage)
+    assert_type(await baton.acancel("id"), State[Any])
+    assert_type(await baton.acancel_many(["id"]), list[Steered])
+    assert_type(await baton.amove_queue("mail", "bulk"), int)
+    assert_type(await baton.apurge_queue("mail"), int)
 
 
 def what_a_state_gives(state: State[int], quietly: bool) -> None:

@@ -97,18 +97,18 @@ def a_wrong_call_is_an_error() -> None:
 
 
 def so_is_a_wrong_submit() -> None:
-    extract.submit()  # type: ignore[call-arg]
-    extract.submit(5)  # type: ignore[arg-type]
-    extract.submit("u", 1, 2)  # type: ignore[call-arg]
-    extract.submit("u", colour="red")  # type: ignore[call-arg]
-    extract.submit(extract.submit("u"))  # type: ignore[arg-type] # a future is no text, yet
+    extract.submit()  # type: ignore[call-overload]
+    extract.submit(5)  # type: ignore[call-overload]
+    extract.submit("u", 1, 2)  # type: ignore[call-overload]
+    extract.submit("u", colour="red")  # type: ignore[call-overload]
+    extract.submit(extract.submit("u"))  # type: ignore[call-overload] # a future is no text, yet
     fetch.submit(5)  # type: ignore[call-overload]
     count.submit("u")  # type: ignore[call-overload]
-    extract.with_options(retries=2).submit(5)  # type: ignore[arg-type]
+    extract.with_options(retries=2).submit(5)  # type: ignore[call-overload]
 
 
 async def and_on_an_event_loop() -> None:
-    await extract.asubmit(5)  # type: ignore[arg-type]
+    await extract.asubmit(5)  # type: ignore[call-overload]
     await fetch.asubmit("u", colour="red")  # type: ignore[call-overload]
 
 

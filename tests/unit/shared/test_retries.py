@@ -7,7 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.retries import backoff, from_text, retry_delay, to_text
+from shared.errors import InvalidCall, InvalidValue
+from shared.retries import backoff, exponential_backoff, from_text, retry_delay, to_text
+
+
+@pytest.mark.parametrize(("retries", "delays"), [(0, []), (1, [3.0]), (4, [3.0, 6.0, 12.0, 24.0])])
+def test_exponential_delays_double_with_each_retry(retries: int, delays: list[float]) -> None:
+    assert exponential_backoff(3)(retries) == delays
+
+
+def test_there_are_no_more_exponential_delays_than_a_task_may_have() -> None:
+    assert len(exponential_backoff(1)(1000)) == 50
+
+
+@pytest.mark.parametrize(
+    ("factor", "kind"), [("2", InvalidCall), (True, InvalidCall), (-1, InvalidValue), (math.inf, InvalidValue)]
+)
+def test_a_factor_that_no_delay_can_be_made_of_is_refused(factor: object, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="backoff_factor"):
+        exponential_backoff(factor)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def test_every_wrong_value_is_named_with_its_source() -> None:
         ({"lease": 20, "beat": 10}, "at least 2.5 x beat"),
         ({"reap": 16}, "at most half of lease"),
         ({"future_sweep": 31}, "at most lease"),
+        ({"watchdog": 37.9}, r"watchdog \(37.9 s\) must be at least twice the longest wait of a call \(19 s"),
+        ({"watchdog": 60, "idle_wait": 29}, r"longest wait of a call \(31 s"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_explained(given: dict[str, float], explained: str) -> None:

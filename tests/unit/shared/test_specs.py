@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from shared.errors import ConfigError, InvalidCall, InvalidValue, ReservedArgumentError, TaskNotRegistered
-from shared.specs import Registry, describe
+from shared.retries import exponential_backoff
+from shared.specs import HOOKS, Registry, describe
 
 
 def add(a: int, b: int = 2) -> int:
@@ -177,3 +178,68 @@ def test_the_same_place_again_replaces_as_after_a_reload() -> None:
     registry.add(first)
     registry.add(second)
     assert registry.find("k") is second
+
+
+def test_a_builtin_that_does_not_tell_its_parameters_is_refused() -> None:
+    with pytest.raises(InvalidCall, match="<class 'str'> does not tell its parameters"):
+        describe(str)
+
+
+# --- hooks, conditions and names --------------------------------------------------------------------------------------
+
+EACH_HOOK = pytest.mark.parametrize("option", HOOKS)
+
+
+def told(*_: object) -> None: ...
+
+
+async def atold(*_: object) -> None: ...
+
+
+@EACH_HOOK
+def test_hooks_are_kept_in_their_order_whatever_holds_them(option: str) -> None:
+    partial = functools.partial(told, 1)
+    spec = describe(add, **{option: iter([told, atold, partial, Adder()])})
+    assert getattr(spec, option)[:3] == (told, atold, partial)
+    assert (len(getattr(spec, option)), getattr(describe(add), option)) == (4, ())
+
+
+@EACH_HOOK
+@pytest.mark.parametrize(("given", "kind"), [(5, "int"), (told, "function")])
+def test_hooks_that_are_no_iterable_are_refused(option: str, given: Any, kind: str) -> None:
+    with pytest.raises(InvalidCall) as caught:
+        describe(add, **{option: given})
+    assert str(caught.value) == f"Expected iterable for '{option}'; got {kind}."
+
+
+@EACH_HOOK
+@pytest.mark.parametrize(("given", "kind"), [([told, 5], "int"), ("told", "str"), ([None], "NoneType")])
+def test_hooks_that_cannot_be_called_are_refused(option: str, given: Any, kind: str) -> None:
+    with pytest.raises(InvalidCall) as caught:
+        describe(add, **{option: given})
+    assert str(caught.value) == f"Expected callables in '{option}'; got {kind}."
+
+
+@pytest.mark.parametrize("condition", [told, atold, functools.partial(told, 1), Adder()])
+def test_a_retry_condition_is_anything_that_can_be_called(condition: Any) -> None:
+    assert describe(add, retry_condition_fn=condition).retry_condition_fn is condition
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"retry_condition_fn": True}, {"task_run_name": 5}, {"log_prints": 1}],
+    ids=lambda given: next(iter(given)),
+)
+def test_other_options_of_a_wrong_type_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidCall, match=next(iter(options))):
+        describe(add, **options)
+
+
+def test_the_environment_says_how_often_tasks_are_retried_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_TASK_RETRIES", "3")
+    backoff = exponential_backoff(2)
+    specs = [describe(add, retry_delay_seconds=backoff), describe(add, retries=0), describe(add, retries=None)]
+    assert [(spec.retries, spec.retry_delays) for spec in specs] == [(3, (2, 4, 8)), (0, ()), (3, ())]
+    monkeypatch.setenv("BATON_TASK_RETRIES", "-1")
+    with pytest.raises(ConfigError, match="BATON_TASK_RETRIES"):
+        describe(add)
