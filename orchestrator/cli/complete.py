@@ -1,4 +1,4 @@
-"""Words of Redis that a shell may complete: queue names, task keys, ids of runs. Quick or silent; never an error.
+"""Words of Redis that a shell may complete: names, keys, ids. Quick or silent; never an error.
 
 # A shell waits for this after each press of a key. So each step has a fraction of the 300 ms that it may take in all.
 """
@@ -13,8 +13,10 @@ from click.shell_completion import CompletionItem
 from shared.connect import connect
 from shared.settings import Settings
 from shared.transport import Transport
+from shared.views.limits import limit_names
+from shared.views.quarantine import entries as newest_entries
 from shared.views.queues import queue_names
-from shared.views.runs import Wanted, newest
+from shared.views.runs import Wanted, newest, tag_names
 from shared.views.tasks import known_tasks
 
 STEP_SECONDS: Final = 0.07
@@ -37,6 +39,23 @@ def task_keys(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
         return [(key, "") for key in sorted(known.submitted | known.announced)]
 
     return _asked(ctx, incomplete, ask)
+
+
+def tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tags of runs."""
+    return _asked(ctx, incomplete, lambda transport: [(tag, "") for tag in tag_names(transport)])
+
+
+def limits(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of limits."""
+    return _asked(ctx, incomplete, lambda transport: [(name, "") for name in limit_names(transport)])
+
+
+def entries(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the newest entries of the quarantine."""
+    return _asked(
+        ctx, incomplete, lambda transport: [(row.id, row.reason) for row in newest_entries(transport, MOST)[1]]
+    )
 
 
 def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

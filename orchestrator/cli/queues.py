@@ -84,9 +84,10 @@ def _cells(queue: Queue, at: float) -> Row:
 def _note(queue: Queue) -> Cell:
     if queue.problems:
         return Cell("; ".join(f"{key}: {why}" for key, why in queue.problems.items()), ALARM)
+    cap = "" if queue.cap is None else f"at most {queue.cap}"
     if queue.paused is None:
-        return Cell("")
-    return Cell(f"paused by {queue.paused_by or '?'}", "yellow")
+        return Cell(cap)
+    return Cell("; ".join(filter(None, (f"paused by {queue.paused_by or '?'}", cap))), "yellow")
 
 
 def document(queue: Queue) -> dict[str, Any]:
@@ -99,5 +100,6 @@ def document(queue: Queue) -> dict[str, Any]:
         "paused": queue.paused is not None,
         "paused_by": queue.paused_by,
         "paused_at": queue.paused_at,
+        "cap": queue.cap,
         "problems": dict(queue.problems),
     }

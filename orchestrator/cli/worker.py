@@ -1,15 +1,18 @@
 """`baton worker`: start a fleet in this process and stay until it is told to stop."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from orchestrator.cli import output
 from orchestrator.cli.common import json_option, line, settings_from
+from orchestrator.cli.spans import SECONDS, SECONDS_OR_NONE
 from orchestrator.client import Orchestrator
 from shared import logs
 from shared.specs import queue_name
 from worker.loader import load_tasks
+from worker.options import ORDERS, FleetOptions
 
 
 @click.command(name="worker")
@@ -20,12 +23,25 @@ from worker.loader import load_tasks
     "-q", "--queue", "queues", multiple=True, default=["default"], help="Queues in order of priority: a,b or repeated."
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Worker processes.")
+@click.option("--name", default="", help="The fleet's name; by default host and pid.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Shown with each worker; repeatable.")
+@click.option(
+    "--grace", type=SECONDS_OR_NONE, metavar="SECONDS", help="What runs may take so long to finish at a stop."
+)
+@click.option("--order", type=click.Choice(ORDERS), default="strict", show_default=True, help="Of the queues.")
+@click.option("--max-runs", type=click.IntRange(1), help="Replace a worker process after so many runs.")
+@click.option("--max-memory-mb", type=click.FloatRange(0, min_open=True), help="Replace one that has become larger.")
+@click.option("--max-age", type=SECONDS, metavar="SECONDS", help="Replace one that is older.")
+@click.option("--max-idle", type=SECONDS, metavar="SECONDS", help="Replace one that has had no run for so long.")
+@click.option("--health-port", metavar="[HOST:]PORT", help="Answer /livez and /readyz there.")
+@click.option("--allow-eviction", is_flag=True, help="Work on a Redis that may drop keys when its memory is full.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option("--check", is_flag=True, help="Print the keys of the tasks and leave; asks no Redis.")
 @json_option("With --check: one JSON document.")
 @click.pass_context
 def worker(
     ctx: click.Context,
+    /,
     modules: tuple[str, ...],
     queues: tuple[str, ...],
     concurrency: int,
@@ -33,6 +49,7 @@ def worker(
     burst: bool,
     check: bool,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Start a fleet of workers for the tasks of these modules.
 
@@ -44,13 +61,13 @@ def worker(
     if check:
         _answer_tasks(load_tasks(modules), as_json=as_json)
         return 0
-    settings = settings_from(ctx)
+    settings, given = settings_from(ctx), FleetOptions(**options)
     logs.set_up(logs.LEVELS["quiet" if ctx.obj["quiet"] else "verbose" if ctx.obj["verbose"] else "normal"])
     # Late: RQ takes longer to import than all of Baton, and neither help nor --check needs it.
     from worker.process import run_fleet  # noqa: PLC0415
 
     with Orchestrator(settings=settings):  # what bodies submit goes to the Redis that their runs came from
-        return run_fleet(settings, names, concurrency, load_tasks(modules), burst=burst)
+        return run_fleet(settings, names, concurrency, load_tasks(modules), burst=burst, options=given)
 
 
 def _answer_tasks(keys: Sequence[str], *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,22 +15,41 @@ from tests.support.fleets import environment
 from tests.support.plants import Story, told
 from tests.support.server import RedisServer
 
-# The words after each command's own, and the exit code; what needs more than this server is tested elsewhere.
+# The words after each command's own, and the exit code; what needs more than this server is tested elsewhere. What asks
+# before it acts is asked where nobody can answer: it shows what it would do, and ends with 2.
 ASKED = {
     "cheatsheet": ("", 0),
     "check": ("", 0),
     "completion": ("bash", 0),
     "config show": ("", 0),
     "doctor": ("", 0),
+    "limits delete": ("tag:db", 2),
+    "limits list": ("", 0),
+    "limits set": ("tag:db 1", 0),
+    "limits show": ("tag:db", 0),
+    "quarantine drop": ("ENTRY", 2),
+    "quarantine list": ("", 0),
+    "quarantine requeue": ("ENTRY", 2),
+    "quarantine show": ("ENTRY", 0),
+    "queues cap": ("elsewhere none", 0),
     "queues list": ("", 0),
+    "queues move": ("q elsewhere", 2),
+    "queues pause": ("elsewhere", 0),
+    "queues purge": ("q", 2),
+    "queues resume": ("elsewhere", 0),
     "queues show": ("q", 0),
+    "reconcile": ("", 0),
+    "runs cancel": ("FAILED", 2),
+    "runs force": ("FAILED --to cancelled --reason why", 2),
     "runs history": ("FAILED", 0),
     "runs list": ("", 0),
     "runs result": ("FAILED", 1),
+    "runs retry": ("FAILED", 2),
     "runs show": ("FAILED", 0),
     "runs watch": ("FAILED", 1),
     "submit": ("shop.add -p a=1 --queue elsewhere", 0),
     "tasks list": ("", 0),
+    "tasks show": ("shop.add", 0),
     "version": ("", 0),
     "workers list": ("", 0),
     "workers show": ("w1", 0),
@@ -43,11 +62,17 @@ BASH = shutil.which("bash") or "bash"
 def story(module_server: RedisServer) -> Iterator[Story]:
     """A server with runs in every state, and workers whose leases last as long as these tests."""
     with ledger_at(module_server.url, lease=600) as ledger:
+        ledger.set_limit("tag:db", 1)
         yield told(ledger)
 
 
-def words_for(command: str, story: Story) -> list[str]:
-    return [story.failed if word == "FAILED" else word for word in f"{command} {ASKED[command][0]}".split()]
+@pytest.fixture(scope="module")
+def words(story: Story, module_server: RedisServer) -> Callable[[str], list[str]]:
+    """The words of a command and what follows, with the names of this story."""
+    with module_server.client() as client:
+        ((entry, _), *_) = client.xrange("baton:quarantine")
+    names = {"FAILED": story.failed, "ENTRY": entry}
+    return lambda command: [names.get(word, word) for word in f"{command} {ASKED[command][0]}".split()]
 
 
 def test_every_command_is_asked_here_or_elsewhere() -> None:
@@ -56,9 +81,9 @@ def test_every_command_is_asked_here_or_elsewhere() -> None:
 
 @pytest.mark.parametrize("command", [words for words in ASKED if words != "completion"])
 def test_json_is_one_document_or_one_object_a_line(
-    command: str, story: Story, module_server: RedisServer, capsys: pytest.CaptureFixture[str]
+    command: str, words: Callable[[str], list[str]], module_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out = answered(module_server.url, [*words_for(command, story), "--json"], capsys)
+    code, out = answered(module_server.url, [*words(command), "--json"], capsys)
     documents = [json.loads(line) for line in out.splitlines()]
     assert (code, len(documents) if command != "runs watch" else 1) == (ASKED[command][1], 1)
     assert all(isinstance(document, dict) and document for document in documents)
@@ -66,19 +91,19 @@ def test_json_is_one_document_or_one_object_a_line(
 
 @pytest.mark.parametrize("command", ASKED)
 def test_where_nobody_looks_the_answer_is_plain_text(
-    command: str, story: Story, module_server: RedisServer, capsys: pytest.CaptureFixture[str]
+    command: str, words: Callable[[str], list[str]], module_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out = answered(module_server.url, words_for(command, story), capsys)
+    code, out = answered(module_server.url, words(command), capsys)
     assert (code, "\x1b" in out) == (ASKED[command][1], False)
     assert out or command == "runs result"
 
 
 @pytest.mark.parametrize("command", TABLES)
 def test_a_terminal_of_twenty_columns_shows_every_id_in_one_piece(
-    command: str, story: Story, module_server: RedisServer, capsys: pytest.CaptureFixture[str]
+    command: str, words: Callable[[str], list[str]], module_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, plain = answered(module_server.url, words_for(command, story), capsys)
-    code, narrow = in_terminal(environment(module_server.url), *words_for(command, story), columns=20)
+    _, plain = answered(module_server.url, words(command), capsys)
+    code, narrow = in_terminal(environment(module_server.url), *words(command), columns=20)
     assert (code, "\x1b" in COLOUR.sub("", narrow)) == (ASKED[command][1], False)
     assert ids_in(narrow) == ids_in(plain)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import COMMANDS
-from shared.commands import Pulse
 from shared.ledger import RunLedger
+from shared.upkeep import Pulse
 from tests.support.command_line import BATON, called, ledger_at
 from tests.support.fleets import environment
 from tests.support.ledgers import one_submitted, seated
@@ -53,8 +53,13 @@ def seeded(module_server: RedisServer) -> Iterator[dict[str, list[str]]]:
 
 
 def seed(ledger: RunLedger, client: Any) -> list[str]:
-    """Two queues and runs, four tasks, and names that no shell should be told."""
-    ids = [one_submitted(ledger, queue="mail", task="shop.mail"), one_submitted(ledger, queue="main", task="shop.add")]
+    """Two queues and runs, four tasks, two tags and a limit, and names that no shell should be told."""
+    tags = [("tag", "daily"), ("tag", "\x1b[2J")]
+    ids = [
+        one_submitted(ledger, queue="mail", task="shop.mail", ties=tags),
+        one_submitted(ledger, queue="main", task="shop.add"),
+    ]
+    ledger.set_limit("tag:db", 1)
     seated(ledger, "w1", "mail")
     ledger.beat([Pulse("w1", ("mail",), {"tasks": "shop.more census.parse"})])
     client.sadd("baton:tasks", "two words", "\x1b[2J", "$(touch x)", "x,y")
@@ -64,7 +69,7 @@ def seed(ledger: RunLedger, client: Any) -> list[str]:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_commands_are_completed_without_any_redis(shell: str) -> None:
-    groups = completed(shell, NOBODY, "r")
+    groups = completed(shell, NOBODY, "ru")
     commands = completed(shell, NOBODY, "runs", "")
     expected = sorted(words.removeprefix("runs ") for words in COMMANDS if words.startswith("runs "))
     assert (groups, commands) == (["runs"], expected)
@@ -88,6 +93,10 @@ def test_options_and_their_values_are_completed(shell: str) -> None:
         ("fish", ["submit", "x", "--queue", "mail"], ["mail"]),
         ("bash", ["submit", "shop."], ["shop.add", "shop.mail", "shop.more"]),
         ("zsh", ["runs", "list", "--task", "c"], ["census.parse"]),
+        ("fish", ["runs", "cancel", "--tag", ""], ["daily"]),
+        ("bash", ["limits", "show", "tag:"], ["tag:db"]),
+        ("zsh", ["queues", "move", "mail", "mai"], ["mail", "main"]),
+        ("fish", ["tasks", "show", "shop."], ["shop.add", "shop.mail", "shop.more"]),
     ],
     ids=str,
 )
@@ -98,7 +107,7 @@ def test_words_of_redis_are_completed(
     assert completed_from_redis(shell, module_server.url, *words) == expected
 
 
-@pytest.mark.parametrize("command", ["show", "history", "result", "watch"])
+@pytest.mark.parametrize("command", ["show", "history", "result", "watch", "cancel", "retry", "force"])
 def test_the_newest_runs_are_completed(module_server: RedisServer, seeded: dict[str, list[str]], command: str) -> None:
     told = completed_from_redis("bash", module_server.url, "runs", command, seeded["ids"][0][:4])
     assert told == sorted(seeded["ids"], reverse=True)

@@ -12,6 +12,7 @@ from tests.support.fleets import BODIES, environment
 from tests.support.ledgers import one_submitted, seated
 from tests.support.server import RedisServer, free_port
 
+UNKNOWN = "01a1f879-5eda-7005-8876-23ab1bc095ff"
 ESCAPES = "\x1b[2J\r\x07\u202e\u2066\u200b"
 QUEUES = [
     "",
@@ -52,6 +53,10 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     [
         ["runs", "list", "--queue"],
         ["queues", "show"],
+        ["queues", "pause"],
+        ["queues", "purge", "--yes"],
+        ["queues", "move", "--yes", "q"],
+        ["runs", "cancel", "--yes", "--queue"],
         ["submit", "shop.add", "--queue"],
         ["worker", "-m", BODIES, "-q"],
     ],
@@ -64,28 +69,37 @@ def test_a_name_that_no_queue_can_have_is_exit_code_2(
     assert (code, "queue's name has" in said or "is taken by Baton" in said) == (2, True)
 
 
-@pytest.mark.parametrize("command", ["show", "history", "result", "watch"])
+LOOKING = [["show"], ["history"], ["result"], ["watch"]]
+STEERING = [["cancel", "--yes"], ["retry", "--yes"], ["force", "--yes", "--to", "failed", "--reason", "why"]]
+
+
+@pytest.mark.parametrize("words", [*LOOKING, *STEERING], ids=" ".join)
 @pytest.mark.parametrize(
     ("word", "expected", "hint"),
     [
         ("junk", 2, "is no id of a run: ids look like"),
-        ("01a1f879-5eda-7005-8876-23ab1bc095ff", 1, "is not in Redis"),
         ("01a1f879", 1, "No run in Redis begins with"),
     ],
 )
-def test_an_id_is_malformed_or_unknown(
-    url: str, capsys: pytest.CaptureFixture[str], command: str, word: str, expected: int, hint: str
+def test_a_beginning_of_an_id_is_malformed_or_unknown(
+    url: str, capsys: pytest.CaptureFixture[str], words: list[str], word: str, expected: int, hint: str
 ) -> None:
-    code, said = refused(capsys, "--url", url, "runs", command, word)
+    code, said = refused(capsys, "--url", url, "runs", *words, word)
     assert (code, hint in " ".join(said.split())) == (expected, True)
 
 
-@pytest.mark.parametrize("command", ["show", "history", "result", "watch"])
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_an_id_is_unknown(url: str, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code, said = refused(capsys, "--url", url, "runs", *words, UNKNOWN)
+    assert (code, "is not in Redis" in said) == (1, True)
+
+
+@pytest.mark.parametrize("words", [*LOOKING, *STEERING], ids=" ".join)
 def test_an_ambiguous_beginning_of_an_id_lists_the_matches(
-    url: str, ledger: RunLedger, capsys: pytest.CaptureFixture[str], command: str
+    url: str, ledger: RunLedger, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     ids = [one_submitted(ledger, id=f"01a1f879-5eda-7005-8876-23ab1bc095{end}") for end in ("00", "ff")]
-    code, said = refused(capsys, "--url", url, "runs", command, "01a1f879")
+    code, said = refused(capsys, "--url", url, "runs", *words, "01a1f879")
     assert (code, [line.strip() for line in said.splitlines()[-2:]]) == (2, ids)
 
 
@@ -108,6 +122,29 @@ def test_a_worker_is_unknown_or_ambiguous(url: str, ledger: RunLedger, capsys: p
         ["runs", "list", "--limit", "0"],
         ["runs", "list", "--limit", "1001"],
         ["runs", "watch", "--count", "0"],
+        ["runs", "cancel", "--yes"],
+        ["runs", "cancel", "--yes", UNKNOWN, "--all"],
+        ["runs", "cancel", "--yes", UNKNOWN, "--state", "pending"],
+        ["runs", "cancel", "--yes", "--all", "--task", "x"],
+        ["runs", "cancel", "--yes", "--all", "--limit", "0"],
+        ["runs", "retry", "--yes", "--all", "--delay", "-1"],
+        ["runs", "cancel", "--yes", "--state", "completed", "--state", "pending"],
+        ["runs", "retry", "--yes", "--state", "running"],
+        ["runs", "retry", "--yes", "--state", "completed"],
+        ["runs", "force", "--yes", UNKNOWN, "--to", "failed"],
+        ["runs", "force", "--yes", UNKNOWN, "--to", "failed", "--reason", " "],
+        ["runs", "force", "--yes", UNKNOWN, "--to", "running", "--reason", "why"],
+        ["queues", "cap", "q", "many"],
+        ["queues", "cap", "q", "-1"],
+        ["queues", "cap", "q", "9" * 13],
+        ["queues", "move", "--yes", "q", "q"],
+        ["limits", "set", "tag:db", "-1"],
+        ["limits", "set", "two words", "1"],
+        ["quarantine", "show", "x"],
+        ["quarantine", "requeue", "--yes"],
+        ["quarantine", "drop", "--yes"],
+        ["quarantine", "drop", "--yes", "1-1", "--all"],
+        ["quarantine", "drop", "--yes", "--reason", "nosuch"],
         ["runs", "watch", "01a1f879-5eda-7005-8876-23ab1bc095ff", "--count", "1"],
         ["submit", "x", "--delay", "-1"],
         ["submit", "x", "--delay", "nan"],
@@ -140,6 +177,14 @@ def test_wrong_values_of_options_are_exit_code_2(
         ["runs", "show", ESCAPES],
         ["queues", "show", ESCAPES],
         ["workers", "show", ESCAPES],
+        ["runs", "cancel", "--yes", ESCAPES],
+        ["runs", "list", "--tag", ESCAPES],
+        ["limits", "show", ESCAPES],
+        ["limits", "set", ESCAPES, "1"],
+        ["limits", "delete", "--yes", ESCAPES],
+        ["quarantine", "show", ESCAPES],
+        ["queues", "cap", "q", ESCAPES],
+        ["tasks", "show", ESCAPES],
         ["submit", ESCAPES],
         ["submit", "x", "-p", ESCAPES],
         ["submit", "x", "-p", f"{ESCAPES}=1", "-p", f"{ESCAPES}=2"],

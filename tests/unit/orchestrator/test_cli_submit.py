@@ -11,8 +11,8 @@ import redis
 
 from orchestrator.cli.submit import parameters_from
 from shared import codec
-from shared.commands import Pulse
 from shared.ledger import RunLedger
+from shared.upkeep import Pulse
 from tests.support.command_line import called
 from tests.support.ledgers import one_submitted, seated
 from tests.support.server import RedisServer

@@ -467,9 +467,17 @@ def test_a_future_cannot_be_pickled(desk: Desk, send: Callable[[Any], object]) -
 
 
 @pytest.mark.parametrize("around", [lambda future: future, lambda future: [{"deep": (future,)}]])
-def test_a_future_cannot_be_sent_as_a_value(desk: Desk, around: Callable[[Any], object]) -> None:
-    with pytest.raises(InvalidCall, match="pass its result, or its run_id"):
-        desk.baton.submit("shop.add", {"x": around(desk.one())})
+def test_a_future_among_the_arguments_is_a_run_to_wait_for(desk: Desk, around: Callable[[Any], object]) -> None:
+    upstream = desk.one()
+    future = desk.baton.submit("shop.add", {"x": around(upstream)})
+    assert future.get_state().message == "Waiting for 1 upstream runs."
+
+
+def test_a_future_of_another_redis_is_refused(desk: Desk) -> None:
+    with Orchestrator("memory:") as other:
+        foreign = other.submit("shop.add", {})
+        with pytest.raises(InvalidValue, match="a run of another Redis"):
+            desk.baton.submit("shop.add", {"x": foreign})
 
 
 def test_a_quoted_future_cannot_be_sent_either(desk: Desk) -> None:

@@ -2,16 +2,21 @@
 
 import asyncio
 import functools
+import queue
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from orchestrator import Orchestrator, RunFuture, Task, get_run_context, task
-from orchestrator.calls import SubmitOptions
+from orchestrator import Orchestrator, RunFuture, Task, get_run_context, tags, task
+from orchestrator.calls import SubmitOptions, new_run
+from orchestrator.client import current_orchestrator
 from shared.errors import ConfigError, InvalidCall, InvalidValue, ParameterBindError, SubmitError
+from shared.runs import TaskRun
 from shared.settings import Settings
-from shared.specs import registry
+from shared.specs import TaskSpec, registry
+from shared.states import State
+from worker.context import current_tags
 
 NOWHERE = Settings.load({}, redis_url="redis://127.0.0.1:1", producer_budget=0.01)
 
@@ -50,6 +55,19 @@ async def anumbers(end: int) -> AsyncIterator[int]:
 async def who() -> str:
     await asyncio.sleep(0)
     return get_run_context().run_id
+
+
+TOLD: queue.Queue[tuple[str, str, str]] = queue.Queue()
+
+
+@task(key="tasks.told_of")
+def told_of() -> str:
+    return get_run_context().run_id
+
+
+@told_of.on_completion
+def tell(_spec: TaskSpec[..., Any], run: TaskRun, state: State[Any]) -> None:
+    TOLD.put((run.id, state.name, current_orchestrator().get_run(run.id).state.name))
 
 
 class Fetcher:
@@ -269,3 +287,94 @@ def test_options_of_a_submit_count_whoever_submits(baton: Orchestrator) -> None:
     ]
     assert futures[-1].result(10) == 3
     assert [future.get_state().name for future in futures] == [*["Scheduled"] * 3, "Completed"]
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_decorator_adds_a_hook_and_gives_the_function_back() -> None:
+    def given(*_: object) -> None: ...
+
+    @task(key="tasks.hooked", on_failure=[given])
+    def hooked() -> None: ...
+
+    @hooked.on_running
+    @hooked.on_completion
+    @hooked.on_failure
+    @hooked.on_crashed
+    @hooked.on_cancellation
+    async def hook(*_: object) -> None: ...
+
+    spec = hooked.spec
+    assert [spec.on_running, spec.on_completion, spec.on_crashed, spec.on_cancellation] == [(hook,)] * 4
+    assert (spec.on_failure, registry.find("tasks.hooked") is spec) == ((given, hook), True)
+    with pytest.raises(InvalidCall, match=r"Expected callables in 'on_running'; got int\."):
+        hooked.on_running(5)  # type: ignore[type-var]
+
+
+def test_other_hooks_belong_to_the_new_task_alone() -> None:
+    def hook(*_: object) -> None: ...
+
+    before = add.spec
+    other = add.with_options(on_failure=[hook])
+    other.on_crashed(hook)
+    assert (add.spec, registry.find("tasks.add")) == (before, before)
+    assert (other.spec.on_failure, other.spec.on_crashed) == ((hook,), (hook,))
+    assert other.with_options(on_failure=None).spec.on_failure == ()
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize(
+    "options",
+    [{"on_failure": [print]}, {"retry_condition_fn": print}, {"task_run_name": "{a}"}, {"log_prints": True}],
+    ids=lambda given: next(iter(given)),
+)
+def test_a_task_with_functions_that_no_worker_has_cannot_be_submitted(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        InvalidCall, match=f"'{next(iter(options))}' is not that of the task 'tasks.add' as workers know it"
+    ):
+        add.with_options(**options).submit(1)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_task_that_misses_hooks_of_its_origin_cannot_be_submitted_either() -> None:
+    @task(key="tasks.hooked_later")
+    def hooked_later() -> None: ...
+
+    before = hooked_later.with_options(queue="mail")
+    hooked_later.on_failure(print)
+    with pytest.raises(InvalidCall, match="add hooks before with_options"):
+        before.submit()
+    with pytest.raises(SubmitError):
+        hooked_later.with_options(queue="mail").submit()
+
+
+def test_hooks_are_called_by_worker_threads_too(baton: Orchestrator) -> None:
+    run_id = baton.submit(told_of).result(10)
+    assert TOLD.get(timeout=10) == (run_id, "Completed", "Completed")
+
+
+# --- tags -------------------------------------------------------------------------------------------------------------
+
+
+def tags_of(spec: TaskSpec[..., Any] | None) -> list[object]:
+    """The tags of a call of this task."""
+    settings = Settings.load({})
+    run = new_run("tasks.add", "default", {"a": 1}, settings, options=SubmitOptions(), spec=spec, check=lambda _: None)
+    tagged = [value for kind, value in run.ties if kind == "tag"]
+    assert str(run.fields.get("limits", "")).split() == [f"tag:{tag}" for tag in tagged]
+    return tagged
+
+
+def test_blocks_give_tags_to_the_runs_that_are_made_inside() -> None:
+    own = add.with_options(tags=["own", "b"]).spec
+    with tags("a", "b"), tags("c", "a") as all_of_them:
+        inside = (all_of_them, tags_of(own), tags_of(None))
+    assert inside == (("a", "b", "c"), ["own", "b", "a", "c"], ["a", "b", "c"])
+    assert (tags_of(own), tags_of(None)) == (["own", "b"], [])
+
+
+def test_what_is_no_tag_is_refused_and_leaves_the_others() -> None:
+    with pytest.raises(InvalidValue, match="no white space"), tags("a b"):
+        raise AssertionError
+    assert current_tags() == ()
