@@ -37,13 +37,18 @@ COMMAND_DOORS = {
     "shared/connections.py",
     "shared/follow.py",
     "shared/ledger.py",
+    "shared/look.py",
+    "shared/pages.py",
     "shared/records.py",
     "shared/snapshot.py",
+    "shared/views/limits.py",
+    "shared/views/quarantine.py",
     "shared/views/queues.py",
     "shared/views/runs.py",
     "shared/views/server.py",
     "shared/views/tasks.py",
     "shared/views/workers.py",
+    "worker/ears.py",
     "worker/housekeeping.py",
 }
 COMMANDS = re.compile(

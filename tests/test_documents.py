@@ -39,5 +39,5 @@ def test_files_that_are_named_are_there(document: Path) -> None:
 @EACH
 def test_settings_that_are_named_exist(document: Path) -> None:
     from_environment = set(re.findall(r"BATON_([A-Z_]+)\b", document.read_text()))
-    known = {"MODULES", "TEST_REDIS", *(name.upper() for name in Settings.model_fields)}
+    known = {"ACTOR", "MODULES", "TEST_REDIS", *(name.upper() for name in Settings.model_fields)}
     assert from_environment <= known

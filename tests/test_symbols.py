@@ -38,7 +38,10 @@ REASONS = {
         *(f"StateDetails.{name}" for name in ("model_config", "replaced", "trusted")),
     },
     "for stores of results": {"RecordStore", "ResultSource", "UNKEPT", "record_of"},
-    "about runs and tasks": {*("FlowRun", "RunInput", "TaskRun"), *("Orchestrator", "Task", "get_run_context", "task")},
+    "about runs and tasks": {
+        *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
+        *("on_worker_start", "on_worker_stop", "tags", "task"),
+    },
 }
 LEFT_OUT = {name for names in REASONS.values() for name in names}
 

@@ -50,7 +50,7 @@ def _figures(figures: list[float]) -> str:
 def main(only: str, runs: int, times: int) -> None:
     """Compare Baton with RQ's SimpleWorker, one worker process each: median (least-most)."""
     wanted = [name for name in only.split(",") if name]
-    known = [workload.name for workload in WORKLOADS]
+    known = list(dict.fromkeys(workload.name for workload in WORKLOADS))
     if unknown := sorted(set(wanted) - set(known)):
         raise click.BadParameter(f"no workload {', '.join(unknown)}; there are {', '.join(known)}", param_hint="--only")
     click.echo(f"{'workload':<12}{'unit':<14}{'Baton':>26}{'RQ SimpleWorker':>26}{'better':>10}")

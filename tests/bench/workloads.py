@@ -17,6 +17,7 @@ from shared import keys
 from shared.runs import TaskRun
 from tests.bench.fleets import QUEUE, baton_worker, drained_by_baton, drained_by_rq, rq_worker
 from tests.bench.noop_tasks import noop, rq_noop
+from tests.bench.storage import begin_beside, bytes_finished, bytes_queued
 from tests.support.fleets import in_thread
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
@@ -194,4 +195,8 @@ WORKLOADS = (
     Workload("round-trip", "ms, median", 300, round_trip_baton, round_trip_rq),
     Workload("fan-out", "ms", 1000, fan_out_baton, fan_out_rq),
     Workload("futures", "seconds", 10_000, futures_baton, None),
+    Workload("memory", "B, waiting", 10_000, bytes_queued, None),
+    Workload("memory", "B, finished", 10_000, bytes_finished, None),
+    Workload("depth", "us, 1,000", 1000, begin_beside, None),
+    Workload("depth", "us, 1,000,000", 1_000_000, begin_beside, None),
 )
