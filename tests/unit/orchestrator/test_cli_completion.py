@@ -16,11 +16,11 @@ from shared.upkeep import Pulse
 from tests.support.command_line import BATON, called, ledger_at
 from tests.support.fleets import environment
 from tests.support.ledgers import one_submitted, seated
-from tests.support.server import RedisServer, free_port
+from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
 SHELLS = ("bash", "zsh", "fish")
-NOBODY = f"redis://127.0.0.1:{free_port()}/0"
+NOBODY = "redis://127.0.0.1:1/0"
 
 
 def completed(shell: str, url: str, *words: str) -> list[str]:
