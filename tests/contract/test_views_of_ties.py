@@ -156,7 +156,7 @@ def test_ids_of_runs_that_are_gone_are_not_told(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "x", "1.5 x", "nan 01a1f879-5eda-7005-8876-23ab1bc095ff", "+inf 01a1f879-5eda-7005-8876-23ab1bc095ff"],
+    ["", "x", "1.5 x", *(f"{score} 01a1f879-5eda-7005-8876-23ab1bc095ff" for score in ("nan", "+inf"))],
 )
 def test_what_is_no_cursor_is_refused(store: Store, cursor: str) -> None:
     for wanted in (Wanted(), Wanted(tag="red")):
