@@ -6,6 +6,7 @@ Tasks and what they count with; how it is submitted and shown is the demo's.
 import ast
 import platform
 import sysconfig
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,11 +47,17 @@ def walk() -> list[str]:
     return [str(path) for path in source_files()]
 
 
+# In worker threads: CPython's parser may count its depth for all threads of a process together, and then takes two at
+# once for an error of its own; python/cpython#106905 tells of the like.
+_PARSING = threading.Lock()
+
+
 @task(queue=QUEUE)
 def parse(path: str) -> Counts:
     """Count the lines, functions and classes of one source file."""
     source = Path(path).read_bytes()
-    tree = ast.parse(source)
+    with _PARSING:
+        tree = ast.parse(source)
     kinds = Counter(type(node) for node in ast.walk(tree))
     return {
         "lines": source.count(b"\n"),

@@ -81,11 +81,13 @@ def test_a_link_that_is_cut_within_requests_stores_nothing_by_halves(
         eventually(lambda goal=ended: client.zcard(f"{keys.FINISHED}default") >= goal)
         proxy.cut()
     assert futures.result(30) == list(range(3000))
-    histories = {tuple(name for name, _ in told(baton, future.run_id)) for future in futures}
-    assert histories <= {
-        ("Pending", "Running", "Completed"),
-        ("Pending", "Running", "Pending", "Rerunning", "Completed"),
-    }
+    for future in futures:
+        first, *tries, last = [name for name, _ in told(baton, future.run_id)]
+        # Each time it was begun ahead and given back, or its report did not come through, one pair more.
+        pairs = [["Running", "Pending"], *[["Rerunning", "Pending"]] * 9]
+        begun = ["Rerunning"] if len(tries) > 1 else ["Running"]
+        expected = [name for pair in pairs[: len(tries) // 2] for name in pair] + begun
+        assert (first, tries, last) == ("Pending", expected, "Completed")
 
 
 def test_scripts_that_are_flushed_under_load_are_loaded_again(

@@ -252,6 +252,7 @@ async def test_the_twins_do_the_same(baton: Orchestrator) -> None:
 
 def test_a_future_cancels_its_run_and_a_list_all_that_have_not_ended() -> None:
     with Orchestrator("memory:") as baton:
+        baton.pause_queue("default")
         futures = baton.submit_many(("nobody.knows", {"number": number}) for number in range(3))
         assert futures[0].cancel("not needed").message == "not needed"
         assert [state.name for state in futures.cancel("nor these")] == ["Cancelled"] * 3
