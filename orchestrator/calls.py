@@ -69,11 +69,11 @@ def new_run(
     """
     sent: dict[str, Any] = dict(parameters)
     upstreams: list[str] = []
-    awaited = list(wait_for)
-    if awaited or not is_plain(sent, settings.max_parameters):
+    others = list(wait_for)
+    if others or not is_plain(sent, settings.max_parameters):
         sent = {name: refer(value, check) for name, value in sent.items()}
-        if awaited:
-            sent[WAIT_FOR] = references_in(refer(awaited, check))
+        if others:
+            sent[WAIT_FOR] = references_in(refer(others, check))
         upstreams = list(dict.fromkeys(reference.run_id for reference in references_in(sent)))
     envelope = codec.encode(sent, limit=settings.max_parameters, where="parameters")
     parent = current_run_id()
@@ -113,6 +113,16 @@ def _other_ties(
     return ties
 
 
+_TOLD: Final[Mapping[str, Callable[[TaskSpec[..., Any]], Argument | None]]] = {
+    "retry_delays": lambda spec: retries.to_text(spec.retry_delays) or "0",
+    "retry_jitter_factor": lambda spec: spec.retry_jitter_factor or 0,
+    "timeout_seconds": lambda spec: spec.timeout_seconds or 0,
+    "persist_result": lambda spec: int(spec.persist_result),
+    "result_ttl": lambda spec: spec.result_ttl,
+}
+"""Options that a run tells where they differ from those of its task, as fields of its hash; None is not told."""
+
+
 def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
     """What of a task's options the run itself must tell.
 
@@ -134,12 +144,11 @@ def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
         fields["max_retries"] = spec.retries
     if usual is spec:
         return fields
-    if usual is None or usual.retry_delays != spec.retry_delays:
-        fields["retry_delays"] = retries.to_text(spec.retry_delays) or "0"
-    if usual is None or usual.timeout_seconds != spec.timeout_seconds:
-        fields["timeout_seconds"] = spec.timeout_seconds or 0
-    if spec.result_ttl is not None and (usual is None or usual.result_ttl != spec.result_ttl):
-        fields["result_ttl"] = spec.result_ttl
+    for name, told in _TOLD.items():
+        if usual is None or getattr(usual, name) != getattr(spec, name):
+            value = told(spec)
+            if value is not None:
+                fields[name] = value
     return fields
 
 

@@ -12,7 +12,7 @@ from shared import keys
 from shared.rq_words import REGISTRIES
 from shared.run_fields import DEFERRED, LIMIT, PASSED
 from shared.seen import Place, SeenRun, Snapshot, Stray
-from shared.state_types import StateType
+from shared.state_types import IN_BODY, StateType
 
 LONG_OVER: Final = 300.0
 """Seconds after the end of a lease within which somebody should have noticed."""
@@ -20,7 +20,6 @@ RESERVED_FOR: Final = 60.0
 """Seconds for which a slot may be kept for a run while others wait: twice what it gets, since upkeep may be late."""
 RESERVED: Final = "reserved"
 
-_IN_BODY: Final = (StateType.RUNNING, StateType.CANCELLING)
 _ENDS: Final = (keys.FINISHED, keys.FAILED, keys.CANCELED)
 _OF_PROCESSES: Final = (keys.WIP, keys.RUNNING)
 _NO_PLACES: Final = (keys.QUEUE, keys.INTERMEDIATE, keys.DEADLINES, *_OF_PROCESSES)
@@ -178,7 +177,7 @@ def _slot(name: str, member: str, age: float, snapshot: Snapshot) -> Iterator[Vi
         why = "a run that needs none"
     elif token == RESERVED and run.state is StateType.PENDING:
         why = "a run that does not begin, while others wait" if name in snapshot.waited_for else ""
-    elif run.state in _IN_BODY and token == run.fields["token"]:
+    elif run.state in IN_BODY and token == run.fields["token"]:
         return
     else:
         why = f"a run that is {described(run)}" + ("" if token == RESERVED else " with another token")

@@ -137,6 +137,8 @@ class Claim:
     flow: str | None = None
     correlation: str | None = None
     traceparent: str | None = None
+    persist_result: bool | None = None
+    retry_jitter_factor: float | None = None
 
 
 @dataclass(slots=True)
@@ -200,7 +202,7 @@ def _cycle(answer: Any) -> Cycle:
 
 def _claim(*fields: Any) -> Claim:
     run_id, token, attempt, run_count, crashes, started, task, parameters, state, *rest = fields
-    name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent = rest
+    name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent, persist, jitter = rest
     return Claim(
         run_id.decode(),
         token.decode(),
@@ -220,6 +222,8 @@ def _claim(*fields: Any) -> Claim:
         flow and text(flow),
         correlation and text(correlation),
         traceparent and text(traceparent),
+        persist and persist == b"1",
+        jitter and float(jitter),
     )
 
 

@@ -1,16 +1,13 @@
 """Points at which tests let a process fail, and mechanisms that they switch off. Nothing without the environment.
 
-`$BATON_FAILPOINTS` is read once, at import: `engine.before_body=kill@3,fence=off`. Actions: `kill` (SIGKILL for this
-process), `exit:N`, `raise`; with `@N` at the Nth time only. `off` switches a mechanism off.
+`$BATON_FAILPOINTS` is read once, at import: `engine.before_body=kill@3,fence=off`. `kill` is SIGKILL for this process,
+with `@N` at the Nth time only; `off` switches a mechanism off. There is one of each.
 """
 
 import os
 import signal
 from collections import Counter
 from typing import Final
-
-POINTS: Final = ("engine.before_body", "finish.before", "finish.after", "wake.taken", "reap.done")
-SWITCHES: Final = ("fence",)
 
 _given: Final = {
     name: action
@@ -19,10 +16,6 @@ _given: Final = {
     )
 }
 _passed: Counter[str] = Counter()
-
-
-class FailpointReached(Exception):
-    """A failpoint with the action `raise`."""
 
 
 def is_off(switch: str) -> bool:
@@ -41,12 +34,5 @@ def _reached(name: str) -> None:
     if not action:
         return
     _passed[name] += 1
-    if number and _passed[name] != int(number):
-        return
-    match action.partition(":"):
-        case ("kill", _, _):
-            os.kill(os.getpid(), signal.SIGKILL)
-        case ("exit", _, code):
-            os._exit(int(code))
-        case ("raise", _, _):
-            raise FailpointReached(name)
+    if action == "kill" and (not number or _passed[name] == int(number)):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -14,6 +14,7 @@ from shared.codec_types import refuse_type, register_type
 from shared.errors import BadEnvelope
 from shared.exceptions_as_data import ExceptionData
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
+from shared.retries import from_text
 from shared.runs import BaseRunFuture, FlowRun, TaskRun
 from shared.state_types import TERMINAL_STATES, StateType
 from shared.states import State, StateDetails
@@ -169,6 +170,8 @@ def _run(run_id: str, fields: dict[str, str], state: State[Any]) -> TaskRun:
             run_count=int(fields.get("run_count", 0)),
             crashes=int(fields.get("crashes", 0)),
             max_retries=int(fields["max_retries"]) if "max_retries" in fields else None,
+            retry_delays=from_text(fields["retry_delays"]) if "retry_delays" in fields else None,
+            retry_jitter_factor=float(fields["retry_jitter_factor"]) if "retry_jitter_factor" in fields else None,
             parent=fields.get("parent"),
             flow=fields.get("flow"),
             worker=fields.get("worker_name"),

@@ -44,6 +44,11 @@ def retry_delay(
     return min(max(draw(1 / delay), least), most)
 
 
+def next_delay(delays: Sequence[float], run_count: int, crashes: int, jitter: float | None) -> float:
+    """Seconds before the next try of a run that has begun so many attempts, of which so many were lost."""
+    return retry_delay(delays, max(0, run_count - crashes - 1), jitter)
+
+
 def to_text(delays: Sequence[float]) -> str:
     """Delays as a field of the run's hash: `1,2.5,4`."""
     return ",".join(repr(float(delay)).removesuffix(".0") for delay in delays)

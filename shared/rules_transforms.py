@@ -11,10 +11,11 @@ from typing import Any, Final
 from shared.clock import as_utc
 from shared.rules_facts import REAPERS, Facts, Kind, LastEnd, OnCrash, changed
 from shared.rules_flows import is_suspended
-from shared.state_types import StateType
+from shared.runs import TaskRun
+from shared.specs import TaskSpec
+from shared.state_types import IN_BODY, StateType
 from shared.states import State
 
-_IN_BODY: Final = frozenset({StateType.RUNNING, StateType.CANCELLING})
 _WAITING: Final = frozenset({StateType.SCHEDULED, StateType.PENDING})
 _TICK: Final = timedelta(microseconds=1)
 
@@ -41,6 +42,27 @@ class RunRecord:
     start_time: datetime | None = None
     end_time: datetime | None = None
     total_run_time: float = 0.0
+
+
+def record_of(run: TaskRun, spec: TaskSpec[..., Any] | None, crash_budget: int = 3) -> RunRecord:
+    """A run that was read, as the rules see it; `spec` is its task, None where that is unknown."""
+    retries = run.max_retries if run.max_retries is not None else spec.retries if spec else 0
+    return RunRecord(
+        kind=run.kind,
+        crash_budget=crash_budget,
+        retries=retries,
+        on_crash=spec.on_crash if spec else "retry",
+        flow=run.flow,
+        state=run.state,
+        seq=run.seq,
+        attempt=run.attempt,
+        run_count=run.run_count,
+        crashes=run.crashes,
+        expected_start=run.expected_start,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        total_run_time=run.total_run_time,
+    )
 
 
 def transformed(run: RunRecord, state: State[Any], facts: Facts, at: datetime) -> RunRecord:
@@ -70,7 +92,7 @@ def _counted(run: RunRecord, state: State[Any], facts: Facts) -> RunRecord:
     in_process = run.kind == "flow" and previous.is_paused() and not is_suspended(previous)
     if state.is_running():
         return run if in_process else _begun(run, previous)
-    return _ended(run, state, facts) if in_process or previous.type in _IN_BODY else run
+    return _ended(run, state, facts) if in_process or previous.type in IN_BODY else run
 
 
 def _begun(run: RunRecord, previous: State[Any]) -> RunRecord:
@@ -114,6 +136,6 @@ def _keeps_due_time(run: RunRecord, state: State[Any]) -> bool:
 
 def _span_in_body(run: RunRecord, time: datetime) -> float:
     previous = run.state
-    if previous is None or previous.type not in _IN_BODY:
+    if previous is None or previous.type not in IN_BODY:
         return 0.0
     return (time - previous.timestamp).total_seconds()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from shared.state_types import TERMINAL_STATES, StateType
+from shared.state_types import IN_BODY, TERMINAL_STATES, StateType
 from shared.texts import printable, shown
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -94,6 +94,8 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "crashes": _COUNTED,
     "max_retries": _COUNTED,
     "result": _COUNTED,
+    "persist_result": ("0 or 1", _one_of("0", "1")),
+    "retry_jitter_factor": ("a number", _matches(_NUMBER)),
     "result_ttl": ("a number", _matches(_INTEGER)),
     "total_run_time": _SECONDS,
     "timeout_seconds": _SECONDS,
@@ -131,7 +133,6 @@ _MAYBE_EMPTY: Final = ("enqueued_at", "started_at", "ended_at", "worker_name")
 """Fields that RQ's tools write empty, with all others of theirs, where they know nothing of them."""
 _REQUEUED: Final = "queued"
 _OURS: Final = frozenset({"state_type", "state_name", "state_time", "seq", "task"})
-_IN_BODY: Final = (StateType.RUNNING, StateType.CANCELLING)
 
 
 def is_ours(fields: Mapping[str, str]) -> bool:
@@ -148,7 +149,7 @@ def faults(fields: Mapping[str, str]) -> tuple[str, ...]:
 def _missing(fields: Mapping[str, str]) -> Iterator[str]:
     state = fields.get("state_type")
     needed = ALWAYS
-    if state in _IN_BODY:
+    if state in IN_BODY:
         needed += PERFORMED
     elif fields.get("attempt", "0") != "0":
         needed += STARTED

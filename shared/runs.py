@@ -73,7 +73,10 @@ class BaseRunFuture(ABC, Generic[R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRun:
-    """A run of a task, as its record was when it was read. Durations are seconds, times aware and in UTC."""
+    """A run of a task, as its record was when it was read. Durations are seconds, times aware and in UTC.
+
+    Of `max_retries`, `retry_delays` and `retry_jitter_factor` those are None that are as the task has them.
+    """
 
     id: str
     kind: Literal["task", "flow"] = "task"
@@ -86,6 +89,8 @@ class TaskRun:
     run_count: int = 0
     crashes: int = 0
     max_retries: int | None = None
+    retry_delays: tuple[float, ...] | None = None
+    retry_jitter_factor: float | None = None
     parent: str | None = None
     flow: str | None = None
     worker: str | None = None

@@ -36,3 +36,5 @@ class StateType(AutoEnum):
 
 TERMINAL_STATES = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED})
 """The ends of a run. A recorded one is never replaced."""
+IN_BODY = frozenset({StateType.RUNNING, StateType.CANCELLING})
+"""While a process has the run in its body, or is about to."""

@@ -224,17 +224,18 @@ class Attempt:
         return {run_id: run.state if isinstance(run, TaskRun) else None for run_id, run in runs.items()}
 
     def _delay(self) -> float:
-        text = self._claim.retry_delays
-        delays = self._spec.retry_delays if text is None else retries.from_text(text)
-        number = max(0, self.run_count - self.crashes - 1)
-        return retries.retry_delay(delays, number, self._spec.retry_jitter_factor)
+        claim, spec = self._claim, self._spec
+        delays = spec.retry_delays if claim.retry_delays is None else retries.from_text(claim.retry_delays)
+        jitter = spec.retry_jitter_factor if claim.retry_jitter_factor is None else claim.retry_jitter_factor
+        return retries.next_delay(delays, self.run_count, self.crashes, jitter)
 
     def _end(self, state: State[Any], at: datetime) -> State[Any]:
         claim, spec = self._claim, self._spec
         due = state.state_details.scheduled_time if state.is_scheduled() else None
         delay = max(0.0, (due - at).total_seconds()) if due else 0.0
         ttl = claim.result_ttl if claim.result_ttl is not None else spec.result_ttl
-        outcome = outcome_of(state, self._settings, persist_result=spec.persist_result, result_ttl=ttl, delay=delay)
+        persists = claim.persist_result if claim.persist_result is not None else spec.persist_result
+        outcome = outcome_of(state, self._settings, persist_result=persists, result_ttl=ttl, delay=delay)
         self.report = Report(claim.run_id, self._token, outcome)
         if outcome.state_type != state.type:  # its value cannot be stored
             return Failed(message=outcome.message)

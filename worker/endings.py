@@ -39,14 +39,11 @@ class Endings:
     def deaf(self) -> Body | None:
         """The body that was asked to end and did not, for too long."""
         body = self.page.body()
-        if body is None:
+        kill_at = self._kill_at.get(body.token) if body is not None else None
+        if body is None or kill_at is None:
             return None
-        kill_at = self._kill_at.get(body.token)
-        if kill_at is not None:
-            # Asked before it entered its body: its time begins there.
-            begun = body.since + self.settings.cancel_grace
-            return body if monotonic() > max(kill_at, begun) else None
-        return None
+        # Asked before it entered its body: its time begins there.
+        return body if monotonic() > max(kill_at, body.since + self.settings.cancel_grace) else None
 
     def overrun(self) -> Body | None:
         """The body that ignored its time limit, for too long."""

@@ -8,12 +8,12 @@ from shared.errors import BadEnvelope, RunGone, TaskRunTimeoutError
 from shared.ledger import RunLedger
 from shared.reporting import outcome_of
 from shared.rules import Facts, decide
+from shared.rules_transforms import record_of
 from shared.runs import TaskRun
 from shared.settings import Settings
 from shared.specs import TaskSpec, registry
 from shared.states import Failed
 from worker.page import Body
-from worker.tried import Tried
 
 
 def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
@@ -31,7 +31,7 @@ def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
     failed = Failed(name="TimedOut", message=f"Task run exceeded timeout of {body.seconds:g} second(s)", data=error)
     at = now()
     facts = Facts("supervisor", held=True, delay=_delay(run, spec))
-    verdict = decide(Tried(run, spec, settings), failed, facts, at)
+    verdict = decide(record_of(run, spec, settings.crash_budget), failed, facts, at)
     state = verdict.state or failed
     due = state.state_details.scheduled_time if state.is_scheduled() else None
     delay = max(0.0, (due - at).total_seconds()) if due else 0.0
@@ -40,7 +40,8 @@ def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
 
 
 def _delay(run: TaskRun, spec: TaskSpec[..., object] | None) -> float:
-    if spec is None:
-        return 0.0
-    number = max(0, run.run_count - run.crashes - 1)
-    return retries.retry_delay(spec.retry_delays, number, spec.retry_jitter_factor)
+    delays, jitter = run.retry_delays, run.retry_jitter_factor
+    if spec is not None:
+        delays = spec.retry_delays if delays is None else delays
+        jitter = spec.retry_jitter_factor if jitter is None else jitter
+    return retries.next_delay(delays or (), run.run_count, run.crashes, jitter)

@@ -22,8 +22,9 @@ local grace, retention = tonumber(ARGV[4]), tonumber(ARGV[5])
 local worker_key, held_key = KEYS[2], KEYS[3]
 local STRIDE, FIRST, PER_QUEUE = 2 + OUTCOME, 8, 5
 
-local CLAIM = { 'name', 'max_retries', 'retry_delays', 'timeout_seconds', 'result_ttl', 'parent', 'flow', 'correlation', 'traceparent' }
-local NUMBERS = { [2] = '^%d+$', [4] = '^%d[%d.e+-]*$', [5] = '^%d+$' }
+local CLAIM = { 'name', 'max_retries', 'retry_delays', 'timeout_seconds', 'result_ttl', 'parent', 'flow', 'correlation', 'traceparent',
+  'persist_result', 'retry_jitter_factor' }
+local NUMBERS = { [2] = '^%d+$', [4] = '^%d[%d.e+-]*$', [5] = '^%d+$', [10] = '^[01]$', [11] = '^%d[%d.e+-]*$' }
 
 local is_fenced = true
 
@@ -121,18 +122,32 @@ end
 
 local claims = {}
 
+local limited = {}
+
+-- True if one of the run's limits is set: a tag without one costs nothing.
+local function is_limited(run)
+  for name in string.gmatch(run.limits or '', '%S+') do
+    if limited[name] == nil then limited[name] = call('EXISTS', LIMIT .. name) == 1 end
+    if limited[name] then return true end
+  end
+  return false
+end
+
 -- A run that could take its neighbours' time or life with it shares no batch.
 local function goes_alone(run)
-  return run.crashes > 0 or run.on_crash == 'fail' or run.ties and (run.limits or run.upstreams or run.kind == 'flow')
+  return run.crashes > 0 or run.on_crash == 'fail'
+    or run.ties and (run.upstreams or run.kind == 'flow' or is_limited(run))
 end
 
 local tasks_of = {}
 
 -- True if that worker announces the task, or does not say what it knows.
 local function knows(key, task)
-  if tasks_of[key] == nil then tasks_of[key] = try('HGET', key, 'tasks') end
-  local tasks = tasks_of[key]
-  return type(tasks) ~= 'string' or find(' ' .. tasks .. ' ', ' ' .. task .. ' ', 1, true) ~= nil
+  if tasks_of[key] == nil then
+    local tasks = try('HGET', key, 'tasks')
+    tasks_of[key] = type(tasks) == 'string' and ' ' .. tasks .. ' '
+  end
+  return not tasks_of[key] or find(tasks_of[key], ' ' .. task .. ' ', 1, true) ~= nil
 end
 
 local function is_known_elsewhere(run)

@@ -362,3 +362,16 @@ def test_a_pause_in_place_holds_no_slot_and_takes_one_again_with_its_resumption(
     resumed = store.ledger.resume(flow, paused.seq, "go", actor="alice")
     seen.append((resumed.tag, holders(store), faults(store)))
     assert seen == [("OK", [], []), ("OK", [flow], [])]
+
+
+def test_a_tag_without_a_limit_costs_no_batch(store: Store) -> None:
+    submitted(store.ledger, 3, fields={"limits": "tag:a tag:b", "ties": "1"})
+    seat = seated(store.ledger)
+    assert len(store.ledger.cycle(seat, [], 16).claims) == 3
+
+
+def test_a_run_with_a_limit_shares_no_batch(store: Store) -> None:
+    store.ledger.set_limit("tag:b", 9)
+    submitted(store.ledger, 3, fields={"limits": "tag:a tag:b", "ties": "1"})
+    seat = seated(store.ledger)
+    assert [len(store.ledger.cycle(seat, [], 16).claims) for _ in range(4)] == [1, 1, 1, 0]

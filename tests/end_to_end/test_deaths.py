@@ -101,3 +101,14 @@ def test_a_run_that_may_start_once_is_not_run_again_when_its_outcome_was_not_rep
         on.server.start()
         assert future.wait(20).is_crashed()
         assert starts(on.fleet.body_log(), future.run_id) == 1
+
+
+def test_a_process_that_dies_between_begin_and_body_costs_an_attempt_and_starts_no_body(
+    fleet: Fleets, baton: Orchestrator
+) -> None:
+    workers = fleet(failpoints="engine.before_body=kill@2")
+    first, second = (baton.submit(add, {"x": number, "y": 0}) for number in range(2))
+    assert (first.result(20), second.result(20)) == (0, 1)
+    names = [name for name, _ in told(baton, second.run_id)]
+    assert names == ["Pending", "Running", "Pending", "Rerunning", "Completed"]
+    assert (starts(workers.body_log(), second.run_id), baton.get_run(second.run_id).crashes) == (1, 1)

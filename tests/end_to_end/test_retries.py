@@ -1,8 +1,10 @@
 """Failures, retries and time limits, told by the histories that they leave."""
 
 import pytest
+import redis
 
 from orchestrator import Orchestrator, Task
+from shared import keys
 from shared.errors import TaskRunTimeoutError
 from tests.end_to_end import bodies
 from tests.support.fleets import told
@@ -98,3 +100,9 @@ def test_a_body_can_ask_to_be_run_again_later(baton: Orchestrator) -> None:
     assert names == ["Pending", "Running", "Scheduled", "Pending", "Retrying", "Completed"]
     asked, due = baton.history(run_id)[2:4]
     assert (due.timestamp - asked.timestamp).total_seconds() >= 0.3
+
+
+def test_what_with_options_says_of_a_result_reaches_the_worker(baton: Orchestrator, client: "redis.Redis") -> None:
+    dropping = bodies.add.with_options(persist_result=False)
+    ids = [ended(baton, task, x=1, y=2) for task in (bodies.add, dropping)]
+    assert [client.exists(keys.run_part(run_id, "result")) for run_id in ids] == [1, 0]

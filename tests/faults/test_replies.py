@@ -81,6 +81,7 @@ def test_a_link_that_is_cut_within_requests_stores_nothing_by_halves(
         eventually(lambda goal=ended: client.zcard(f"{keys.FINISHED}default") >= goal)
         proxy.cut()
     assert futures.result(30) == list(range(3000))
+    assert {baton.get_run(future.run_id).crashes for future in futures} == {0}  # links were lost, and no process
     for future in futures:
         first, *tries, last = [name for name, _ in told(baton, future.run_id)]
         # Each time it was begun ahead and given back, or its report did not come through, one pair more.

@@ -11,14 +11,12 @@ from typing import Any, NamedTuple, Protocol
 from shared.clock import now
 from shared.errors import RunGone, TransitionRefused
 from shared.rules import Facts, Verdict, decide
-from shared.rules_transforms import RunRecord, transformed
+from shared.rules_transforms import RunRecord, record_of, transformed
 from shared.runs import TaskRun
 from shared.specs import TaskSpec
-from shared.state_types import StateType
+from shared.state_types import IN_BODY
 from shared.states import State
 from worker.inputs import Named
-
-_HELD = frozenset({StateType.RUNNING, StateType.CANCELLING})
 
 
 class Moved(NamedTuple):
@@ -95,26 +93,14 @@ class PrivateRecorder:
         Raises:
             TransitionRefused: an attempt has begun elsewhere and not ended.
         """
-        if run.state.type in _HELD:
+        if run.state.type in IN_BODY:
             raise TransitionRefused(f"Run {run.id} is {run.state.type}: another process holds it.")
         is_new = run.seq == 0
         self._runs[run.id] = run
         self._inputs[run.id] = inputs
         self._histories.setdefault(run.id, [])
-        self._records[run.id] = RunRecord(
-            retries=run.max_retries if run.max_retries is not None else spec.retries,
-            on_crash=spec.on_crash,
-            flow=run.flow,
-            state=None if is_new else run.state,
-            seq=run.seq,
-            attempt=run.attempt,
-            run_count=run.run_count,
-            crashes=run.crashes,
-            expected_start=run.expected_start,
-            start_time=run.start_time,
-            end_time=run.end_time,
-            total_run_time=run.total_run_time,
-        )
+        record = record_of(run, spec)
+        self._records[run.id] = replace(record, state=None) if is_new else record
         return self.move(run.id, run.state, Facts("client")).run if is_new else run
 
     def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
