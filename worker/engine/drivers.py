@@ -60,6 +60,11 @@ def drive(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
             return result
         try:
             move = partial(steps.send, perform(step))
+        except GeneratorExit as error:
+            # Thrown in as it is, the steps would take it for their own end, and the worker's loop would end with them.
+            raised = RuntimeError("the function raised GeneratorExit")
+            raised.__cause__ = error
+            move = partial(steps.throw, raised)
         except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
             move = partial(steps.throw, error)
 

@@ -685,3 +685,14 @@ def test_a_run_without_an_end_has_no_result() -> None:
     assert engine.state.result() == 3
     with pytest.raises(MissingResult):
         Completed().result()
+
+
+def test_a_function_that_raises_generator_exit_fails_and_its_worker_goes_on() -> None:
+    def leave() -> None:
+        raise GeneratorExit
+
+    states = history(leave)
+    assert [(state.name, state.message) for state in states][-1] == (
+        "Failed",
+        "Task run encountered an exception RuntimeError: the function raised GeneratorExit",
+    )
