@@ -174,6 +174,17 @@ class Orchestrator(Operations):
         run = self._run_of_call(spec, parameters, options, wait_for=wait_for)
         return (await asyncio.to_thread(self._submit, [run]))[0]
 
+    def submit_calls(
+        self,
+        spec: TaskSpec[..., Any],
+        calls: Sequence[Mapping[str, Any]],
+        options: Sequence[SubmitOptions],
+        wait_for: Iterable[Any] = (),
+    ) -> RunFutureList[Any]:
+        """Submit calls of one task whose arguments were bound already, 500 a round trip."""
+        pairs = zip(calls, options, strict=True)
+        return self._submit([self._run_of_call(spec, each, option, wait_for=wait_for) for each, option in pairs])
+
     def _run_of_call(
         self,
         spec: TaskSpec[..., Any] | str,

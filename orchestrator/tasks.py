@@ -1,12 +1,15 @@
 """`@task`: a function that can be submitted. Calling it is calling the function; submitting it makes a run."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from orchestrator.calls import SubmitOptions, awaited
 from orchestrator.client import current_orchestrator
+from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
+from orchestrator.mapping import MapCall, options_of_children
 from shared.runs import TaskRun
 from shared.specs import SUBMIT_OPTIONS, TaskSpec, check_options, check_submit_options, describe, registry
 from shared.states import State
@@ -148,6 +151,69 @@ class Task(Generic[P, R_co]):
         parameters = self.spec.binding.bind(args, kwargs)
         future = await current_orchestrator().asubmit_call(self.spec, parameters, self.options, awaited(wait_for))
         return await future.wait_async() if return_state else future
+
+    @overload
+    def map(
+        self, *args: Any, return_state: Literal[True], wait_for: Awaited = (), **kwargs: Any
+    ) -> list[State[Any]]: ...
+    @overload
+    def map(
+        self: "Task[P, Coroutine[Any, Any, T]]", *args: Any, wait_for: Awaited = (), **kwargs: Any
+    ) -> RunFutureList[T]: ...
+    @overload
+    def map(
+        self: "Task[P, Iterator[T] | AsyncIterator[T]]", *args: Any, wait_for: Awaited = (), **kwargs: Any
+    ) -> RunFutureList[list[T]]: ...
+    @overload
+    def map(self, *args: Any, wait_for: Awaited = (), **kwargs: Any) -> RunFutureList[R_co]: ...
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a run for each element of the iterable arguments, 500 a round trip; all others are the same for each.
+
+        Texts, mappings, models and what is `unmapped` are one value, and so is a default that is not replaced. Of
+        several iterables, which must be of one length, child i gets the elements i. A list of futures is mapped without
+        waiting: child i needs run i. A single future is waited for, and what it gives is mapped over. `allow_failure`,
+        `quote` and `opaque` hold for each element. An `idempotency_key` becomes `key[i]` for child i.
+
+        Raises:
+            MappingMissingIterable, MappingLengthMismatch, LimitExceeded: there is nothing to be mapped over, elements
+                do not fit together, or are more than 100,000; nothing was submitted.
+            UpstreamTaskError: a run whose result was to be mapped over did not complete.
+            As `submit`; a SubmitError half way leaves earlier children accepted, and its `.answers` tells which.
+        """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        call = MapCall(self.spec.binding, args, kwargs)
+        children = call.children({future: future.wait() for future in call.awaits()})
+        options = options_of_children(self.options, len(children))
+        futures = current_orchestrator().submit_calls(self.spec, children, options, awaited(wait_for))
+        if return_state:
+            futures.wait()
+        return futures.get_states() if return_state else futures
+
+    @overload
+    async def amap(
+        self, *args: Any, return_state: Literal[True], wait_for: Awaited = (), **kwargs: Any
+    ) -> list[State[Any]]: ...
+    @overload
+    async def amap(
+        self: "Task[P, Coroutine[Any, Any, T]]", *args: Any, wait_for: Awaited = (), **kwargs: Any
+    ) -> RunFutureList[T]: ...
+    @overload
+    async def amap(
+        self: "Task[P, Iterator[T] | AsyncIterator[T]]", *args: Any, wait_for: Awaited = (), **kwargs: Any
+    ) -> RunFutureList[list[T]]: ...
+    @overload
+    async def amap(self, *args: Any, wait_for: Awaited = (), **kwargs: Any) -> RunFutureList[R_co]: ...
+    async def amap(self, *args: Any, **kwargs: Any) -> Any:
+        """The same as `map`, without blocking the event loop. Cancelled on its way, it may go on."""
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        call = MapCall(self.spec.binding, args, kwargs)
+        children = call.children({future: await future.wait_async() for future in call.awaits()})
+        options = options_of_children(self.options, len(children))
+        orchestrator = current_orchestrator()
+        futures = await asyncio.to_thread(orchestrator.submit_calls, self.spec, children, options, awaited(wait_for))
+        if return_state:
+            await futures.wait_async()
+        return await futures.aget_states() if return_state else futures
 
     def on_running(self, hook: H) -> H:
         """Have this function called when a run begins, and when it begins again."""

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeAlias, assert_type
 
-from orchestrator import RunFuture, Task, task
+from orchestrator import RunFuture, RunFutureList, Task, task
+from shared.states import State
 
 Page: TypeAlias = dict[str, str]
 
@@ -80,6 +81,13 @@ async def on_an_event_loop_too() -> None:
     assert_type(await fetch.asubmit("u"), RunFuture[bytes])
     assert_type(await count.asubmit(3), RunFuture[list[int]])
     assert_type(await (await fetch.asubmit("u")), bytes)
+
+
+def many_at_once() -> None:
+    assert_type(extract.map(["u", "v"]), RunFutureList[Page])
+    assert_type(fetch.map(["u", "v"]), RunFutureList[bytes])
+    assert_type(count.map([1, 2]), RunFutureList[list[int]])
+    assert_type(extract.map(["u"], return_state=True), list[State[Any]])
 
 
 def other_options_leave_the_type() -> None:
