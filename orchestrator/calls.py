@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from shared import codec, retries
+from shared.clock import to_epoch
 from shared.codec_walk import is_plain
 from shared.commands import NewRun
 from shared.errors import InvalidCall, LimitExceeded, WouldDeadlock
@@ -26,9 +28,9 @@ Check = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class SubmitOptions:
-    """Options that belong to one submit, not to a task. `delay` is in seconds."""
+    """Options that belong to one submit, not to a task. `delay` is in seconds, or the time until which it waits."""
 
-    delay: float | None = None
+    delay: float | datetime | None = None
     at_front: bool = False
     idempotency_key: str | None = None
 
@@ -89,15 +91,17 @@ def new_run(
         tags = tuple(dict.fromkeys(tags))
         fields["limits"], fields["ties"] = " ".join(f"tag:{tag}" for tag in tags), "1"
     ups: list[tuple[str, Argument]] = [("up", run_id) for run_id in upstreams]
+    at = to_epoch(options.delay) if isinstance(options.delay, datetime) else None
     return NewRun(
         new_id(),
         key,
         queue,
         envelope,
-        options.delay,
+        None if isinstance(options.delay, datetime) else options.delay,
         options.at_front,
         fields,
         [*ups, *(("tag", tag) for tag in tags), *_other_ties(key, sent, spec, options)],
+        at,
     )
 
 

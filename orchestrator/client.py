@@ -4,13 +4,14 @@ import asyncio
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Self
 
 from orchestrator.calls import SubmitOptions, new_run, options_of
 from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
-from orchestrator.operations import Operations
+from orchestrator.scheduling import Scheduling
 from orchestrator.watch import Watch
 from shared.commands import ACCEPTED, NewRun
 from shared.connect import connect
@@ -31,7 +32,7 @@ from shared.states import State
 Call = tuple[TaskLike[..., Any] | str, Mapping[str, Any]]
 
 
-class Orchestrator(Operations):
+class Orchestrator(Scheduling):
     """Submits runs to one Redis and hears of their ends. Any number of threads may use it; also after a fork.
 
     Args:
@@ -75,7 +76,7 @@ class Orchestrator(Operations):
         parameters: Mapping[str, Any] | None = None,
         *,
         queue: str | None = None,
-        delay: float | None = None,
+        delay: float | datetime | None = None,
         at_front: bool | None = None,
         idempotency_key: str | None = None,
     ) -> RunFuture[Any]:
@@ -85,7 +86,8 @@ class Orchestrator(Operations):
             task: a `@task`, or its key such as `"shop.mail.send"`.
             parameters: arguments by name.
             queue: where it waits; by default the task's own queue, for a key that is not known here `default`.
-            delay: seconds before it may begin; unless given what `with_options` of the task says.
+            delay: seconds before it may begin, or the time until which it waits; unless given what `with_options` of
+                the task says.
             at_front: begin before those that wait already; unless given likewise.
             idempotency_key: the same key with the same call again gives the future of the first run, until 24 h after
                 its end.
@@ -106,7 +108,7 @@ class Orchestrator(Operations):
         parameters: Mapping[str, Any] | None = None,
         *,
         queue: str | None = None,
-        delay: float | None = None,
+        delay: float | datetime | None = None,
         at_front: bool | None = None,
         idempotency_key: str | None = None,
     ) -> RunFuture[Any]:
@@ -215,7 +217,7 @@ class Orchestrator(Operations):
         task: TaskLike[..., Any] | str,
         parameters: Mapping[str, Any],
         queue: str | None,
-        **once: float | str | None,
+        **once: float | datetime | str | None,
     ) -> NewRun:
         options = replace(options_of(task), **check_submit_options(once)) if once else options_of(task)
         spec = registry.get(task) if isinstance(task, str) else task.spec

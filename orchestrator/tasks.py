@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from orchestrator.calls import SubmitOptions, awaited
@@ -58,7 +59,7 @@ class TaskOptions(TypedDict, total=False):
 class CallOptions(TaskOptions, total=False):
     """The options of `Task.with_options`: besides a task's those of one submit."""
 
-    delay: float | None
+    delay: float | datetime | None
     at_front: bool | None
     idempotency_key: str | None
 
@@ -247,7 +248,8 @@ class Task(Generic[P, R_co]):
     def with_options(self, **options: Unpack[CallOptions]) -> "Task[P, R_co]":
         """The same function with other options; what is not given is kept, what is None gets its default.
 
-        Besides those of `@task`: `delay` (seconds before the run may begin), `at_front`, and `idempotency_key`.
+        Besides those of `@task`: `delay` (seconds before the run may begin, or the time until which it waits),
+        `at_front`, and `idempotency_key`.
         Functions do not travel: a task that was given others than the decorator's runs where it is called, by
         `run_task`, and cannot be submitted.
 

@@ -38,6 +38,8 @@ class Request(Generic[T]):
 class NewRun:
     """A run to be accepted. `parameters` is an envelope, `fields` are further fields of the run's hash.
 
+    `delay` is in seconds, `at` in seconds since 1970: one of them for a run that is due later.
+
     `ties` are pairs of a kind and a value: `up` (id of a run that it needs), `tag`, `idem` and `digest` (an idempotency
     key, and what tells whether the same is submitted under it), `within` (seconds in which it has to begin).
     """
@@ -50,6 +52,7 @@ class NewRun:
     at_front: bool = False
     fields: dict[str, Argument] = field(default_factory=dict)
     ties: Sequence[tuple[str, Argument]] = ()
+    at: float | None = None
 
 
 def calls(runs: Sequence[NewRun]) -> Iterator[Sequence[int]]:
@@ -76,7 +79,7 @@ def submit(runs: Sequence[NewRun], settings: Settings) -> Request[list[str]]:
         key_names += (keys.queue(queue), keys.SCHEDULED + queue, keys.queue_settings(queue))
     arguments: list[Argument] = [settings.retention_cancelled, len(runs)]
     for run in runs:
-        delay = "" if run.delay is None else f"{run.delay:.6f}"
+        delay = f"@{run.at:.6f}" if run.at is not None else "" if run.delay is None else f"{run.delay:.6f}"
         front = "1" if run.at_front else ""
         arguments += (run.id, run.queue, run.task, delay, front, run.parameters, len(run.fields))
         for pair in run.fields.items():

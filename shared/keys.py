@@ -117,8 +117,13 @@ def tag_runs(tag: str) -> str:
 
 
 def schedule(schedule_id: str) -> str:
-    """A schedule: what to submit, and when."""
+    """A schedule: when it is due, and what it has fired."""
     return SCHEDULE + schedule_id
+
+
+def schedule_call(schedule_id: str) -> str:
+    """What a schedule submits."""
+    return f"{SCHEDULE}{schedule_id}:call"
 
 
 def job(run_id: str) -> str:
@@ -234,7 +239,8 @@ TABLE = (
     Key(f"{RESULT}<cache key>", "string", "cache expiration", "a cached result"),
     Key(f"{IDEMPOTENCY}<key>", "string", "24 h after the end", "the run of an idempotency key, and its digest"),
     Key(SCHEDULES, "zset", "-", "schedules by next due time"),
-    Key(f"{SCHEDULE}<id>", "hash", "-", "a schedule"),
+    Key(f"{SCHEDULE}<id>", "hash", "-", "a schedule: when, what it is for, what it has fired"),
+    Key(f"{SCHEDULE}<id>:call", "string", "-", "what the schedule submits, as an envelope"),
     Key(CONTINUE, "list", "-", "work that was too long for one call"),
     Key(EVENTS, "stream", "100,000 entries", "every transition; off unless switched on"),
     Key(QUARANTINE, "stream", "10,000 entries", "what could not be read, and late results of fenced attempts"),

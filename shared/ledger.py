@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from shared import commands, keys, records, steering, upkeep
 from shared.commands import AT_ONCE, Cycle, NewRun, Outcome, Recorded, Report, Request, Seat
 from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
+from shared.planning import PlanChange, plan
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
 from shared.runs import TaskRun
 from shared.seen import Needed, Stray
@@ -125,6 +126,19 @@ class RunLedger:
     def fire(self, schedule_id: str, due: str, next_due: str, fields: Mapping[str, Argument], run: NewRun) -> str:
         """Submit the run of an occurrence and write when the next one is due. Repeatable: then it is due later."""
         return self._send(upkeep.fire(schedule_id, due, next_due, fields, run, self._settings))
+
+    def plan(
+        self,
+        what: PlanChange,
+        schedule_id: str,
+        *,
+        due: str = "",
+        next_due: str = "",
+        call: bytes = b"",
+        fields: Mapping[str, Argument] | None = None,
+    ) -> str:
+        """Make or change a schedule; see `plan.lua`. Repeatable: it writes what shall hold."""
+        return self._send(plan(what, schedule_id, due=due, next_due=next_due, call=call, fields=fields))
 
     def strike(self, strays: Sequence[Stray]) -> list[bool]:
         """Take rows out of indexes where their runs do not belong; whether each was. Repeatable: what is gone is so."""

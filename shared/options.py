@@ -4,8 +4,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+from shared.clock import as_utc
 from shared.errors import InvalidCall, InvalidValue
 from shared.retries import MAX_DELAYS
 from shared.settings import PREFIX, Settings
@@ -46,7 +48,9 @@ def usual_retries() -> int:
 
 
 def check_submit_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of one submit: `delay` in seconds, `at_front`, `idempotency_key`; one that is None is left out.
+    """Options of one submit; one that is None is left out.
+
+    `delay` in seconds or the time until which it waits, `at_front`, `idempotency_key`.
 
     Raises:
         InvalidCall, InvalidValue: as `check_options`.
@@ -103,6 +107,10 @@ def _seconds(option: str, value: Any) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise InvalidValue(f"'{option}' must be a finite number >= 0, got {value}")
     return float(value)
+
+
+def _delay(option: str, value: Any) -> float | datetime:
+    return as_utc(value) if isinstance(value, datetime) else _seconds(option, value)
 
 
 def _span(option: str, value: Any) -> float:
@@ -209,4 +217,4 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "log_prints": _flag,
     **dict.fromkeys(HOOKS, _hooks),
 }
-SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {"delay": _seconds, "at_front": _flag, "idempotency_key": _label}
+SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {"delay": _delay, "at_front": _flag, "idempotency_key": _label}

@@ -30,6 +30,7 @@ _STANDS_ON = {
     "greet": ("prelude",),
     "move": _CLEARS,
     "needs": ("prelude",),
+    "plan": ("prelude",),
     "promote": ("prelude", "places"),
     "propose": _MOVES,
     "purge": _CLEARS,

@@ -45,6 +45,7 @@ COMMAND_DOORS = {
     "shared/views/quarantine.py",
     "shared/views/queues.py",
     "shared/views/runs.py",
+    "shared/views/schedules.py",
     "shared/views/server.py",
     "shared/views/tasks.py",
     "shared/views/workers.py",

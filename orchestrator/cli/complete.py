@@ -17,6 +17,7 @@ from shared.views.limits import limit_names
 from shared.views.quarantine import entries as newest_entries
 from shared.views.queues import queue_names
 from shared.views.runs import Wanted, newest, tag_names
+from shared.views.schedules import schedules as all_schedules
 from shared.views.tasks import known_tasks
 
 STEP_SECONDS: Final = 0.07
@@ -49,6 +50,15 @@ def tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[C
 def limits(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of limits."""
     return _asked(ctx, incomplete, lambda transport: [(name, "") for name in limit_names(transport)])
+
+
+def schedules(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of schedules."""
+    return _asked(
+        ctx,
+        incomplete,
+        lambda transport: [(row.id, row.fields.get("task", "")) for row in all_schedules(transport).rows],
+    )
 
 
 def entries(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -162,7 +162,7 @@ local function accept_at(first, retention)
     if ARGV[i] == 'parent' then parent = ARGV[i + 1] end
   end
   local delay = given(ARGV[first + 3])
-  delay = delay and tonumber(delay)
+  if delay then delay = sub(delay, 1, 1) == '@' and tonumber(sub(delay, 2)) - NOW or tonumber(delay) end
   local tag = accept(id, queue, task, delay, ARGV[first + 4] == '1', parameters, set, ties, parent, retention)
   return tag, next_at
 end

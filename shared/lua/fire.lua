@@ -1,6 +1,7 @@
 -- fire: submits the run of a schedule's occurrence and writes when the next one is due, if nobody did so before.
 -- KEYS: baton:schedules, baton:schedule:<id>, then as submit.
--- ARGV: schedule, due time of the occurrence as its row has it, next due time ('' if there is none), how many fields f
+-- ARGV: schedule, due time of the occurrence as its row has it, next due time ('' if there is none: its row stays, at
+--       +inf), how many fields f
 --       of the schedule to set, names and values, flat; then retention and one run, as submit.
 -- Answer: what submit answers for the run, or STALE (the schedule is gone, paused, or due at another time now). After
 --       FULL the occurrence stays due.
@@ -17,12 +18,7 @@ if not row or tonumber(row) ~= tonumber(due) or call('HGET', KEYS[2], 'paused') 
 
 local answer = accept_at(first + 2, tonumber(ARGV[first]))
 if sub(answer, 1, 4) ~= 'FULL' then
-  if next_due then
-    call('ZADD', KEYS[1], next_due, schedule_id)
-    wake(WAKE_DUE, 1)
-  else
-    call('ZREM', KEYS[1], schedule_id)
-  end
+  call('ZADD', KEYS[1], next_due or '+inf', schedule_id)
   for i = 5, 4 + 2 * fields, 2 do call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 end
 flush()

@@ -27,6 +27,7 @@ from tests.support.ledgers import (
     reported,
     rows_of,
     seated,
+    server_time,
     side_by_side,
     submitted,
     tokens_lying,
@@ -232,3 +233,12 @@ def test_a_runs_hash_keeps_the_compact_encoding_of_redis(real: Store) -> None:
     failed = FAILED._replace(message=message, error=message, traceback=message)
     assert reported(real.ledger, seat, report(one_begun(real.ledger, seat), failed)) == ["OK"]
     assert real.client.object("encoding", f"rq:job:{run_id}") in ("listpack", "ziplist")
+
+
+def test_a_run_may_wait_until_a_time_of_the_servers_clock(store: Store) -> None:
+    ahead, gone = server_time(store) + 100, server_time(store) - 100
+    later, at_once = submitted(store.ledger, at=ahead), submitted(store.ledger, at=gone)
+    due = dict(store.client.zrange("rq:scheduled:q", 0, -1, withscores=True))
+    assert due == {later[0]: pytest.approx(ahead, abs=1e-3), at_once[0]: pytest.approx(gone, abs=1e-3)}
+    store.ledger.promote()
+    assert queued(store) == at_once

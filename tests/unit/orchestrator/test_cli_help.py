@@ -15,7 +15,7 @@ from tests.support.command_line import BATON, called
 
 LEAVES = [words for words, (place, _) in COMMANDS.items() if place]
 GROUPS = [words for words, (place, _) in COMMANDS.items() if not place]
-WITHOUT_JSON = {"completion"}  # a script for a shell
+WITHOUT_JSON = {"completion", "server"}  # a script for a shell; what stays has no answer
 
 HELPS = """
 import io, json, sys
