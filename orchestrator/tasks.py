@@ -10,6 +10,7 @@ from orchestrator.calls import SubmitOptions, awaited
 from orchestrator.client import current_orchestrator
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
+from orchestrator.graphs import current_graph, nodes_in
 from orchestrator.mapping import MapCall, options_of_children
 from shared.runs import TaskRun
 from shared.specs import SUBMIT_OPTIONS, TaskSpec, check_options, check_submit_options, describe, registry
@@ -79,7 +80,10 @@ class Task(Generic[P, R_co]):
         self.__wrapped__ = spec.fn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """The function itself: nothing is tracked."""
+        """The function itself: nothing is tracked. Where a graph is drawn a node of it: nothing is called."""
+        graph = current_graph()
+        if graph is not None:
+            return graph.draw(self, self.spec.binding.bind(args, kwargs))  # type: ignore[return-value] # what it will be
         return self.spec.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -182,6 +186,9 @@ class Task(Generic[P, R_co]):
             As `submit`; a SubmitError half way leaves earlier children accepted, and its `.answers` tells which.
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        graph = current_graph()
+        if graph is not None:
+            return graph.draw(self, self.spec.binding.bind(args, kwargs), is_mapped=True).wait_for(*nodes_in(wait_for))
         call = MapCall(self.spec.binding, args, kwargs)
         children = call.children({future: future.wait() for future in call.awaits()})
         options = options_of_children(self.options, len(children))
