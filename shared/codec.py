@@ -19,7 +19,8 @@ the length finds cuts and additions; it costs a fifth of BLAKE2b, which at 100 k
 
 A msgpack body is a plain form of codec_walk.py; codec_types.py says which types there are besides JSON's. Types are
 exact: a subclass of a supported type (OrderedDict, a named tuple) would come back as its base, so it is refused unless
-its class is registered. A JSON body holds only JSON's own types, for readers in other languages.
+its class is registered. A JSON body holds the same plain form as JSON, see codec_json.py; readers in other languages
+find JSON's own types as they are.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from typing import Any, Final, NoReturn
 
 from msgpack import unpackb
 
+from shared.codec_json import from_json, to_json
 from shared.codec_types import UnsendableError
 from shared.codec_walk import FEW_CONTAINERS, MAX_ENTRIES, Walk, is_plain, lift, most_containers, pack_plain
 from shared.errors import BadEnvelope, HashError, InvalidValue, LimitExceeded
@@ -40,6 +42,8 @@ DEFAULT_LIMIT: Final = 256 * 1024
 _MAGIC, _VERSION = b"\xba\x74\x6e", 1
 _JSON, _COMPRESSED, _ENCRYPTED, _SIGNED = 1, 2, 4, 8
 _SERIALIZERS = {"msgpack": 0, "json": _JSON, "compressed/msgpack": _COMPRESSED, "compressed/json": _COMPRESSED | _JSON}
+SERIALIZERS: Final = tuple(_SERIALIZERS)
+"""The names that `encode` takes."""
 _HEAD, _TAIL = Struct(">3sBBB"), Struct(">II")
 _HEADS = {flags: _HEAD.pack(_MAGIC, _VERSION, flags, 0) for flags in _SERIALIZERS.values()}
 _FLAGS = {head: flags for flags, head in _HEADS.items()}
@@ -89,7 +93,7 @@ def decode(data: bytes, *, limit: int = DEFAULT_LIMIT) -> Any:
     """
     flags, stored = _open(data, limit)
     body = _inflate(stored, limit) if flags & _COMPRESSED else stored
-    return _from_json(bytes(body), limit) if flags & _JSON else _from_msgpack(body, limit)
+    return _from_json(bytes(body), limit, tags=True) if flags & _JSON else _from_msgpack(body, limit)
 
 
 def decode_parameters(data: bytes, *, limit: int = DEFAULT_LIMIT) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def decode_parameters(data: bytes, *, limit: int = DEFAULT_LIMIT) -> dict[str, A
     elif len(data) > limit:
         raise BadEnvelope(f"{len(data):,} bytes of JSON, the limit is {limit:,}")
     else:
-        value = _from_json(data, limit)
+        value = _from_json(data, limit, tags=False)
     if type(value) is not dict:
         raise BadEnvelope(f"parameters are a map with text keys, this is a {type(value).__name__}")
     return value
@@ -140,7 +144,7 @@ def _to_msgpack(value: object, limit: int) -> bytes:
 
 
 def _to_json(value: object, limit: int) -> bytes:
-    plain = Walk(limit, only_json=True).plain(value)
+    plain = to_json(Walk(limit).plain(value))
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -209,14 +213,15 @@ def _from_msgpack(body: bytes | memoryview, limit: int) -> Any:
     return _lifted(plain, limit)
 
 
-def _from_json(data: bytes, limit: int) -> Any:
+def _from_json(data: bytes, limit: int, *, tags: bool) -> Any:
     try:
-        text = data.decode()
-        value = _lifted(json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant), limit)
-        pack_plain(value)  # refuses what JSON has and Baton has not: long integers, lone surrogates
+        plain = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if tags:
+            plain = from_json(plain)
+        pack_plain(plain)  # refuses what JSON has and Baton has not: long integers, lone surrogates
+        return _lifted(plain, limit)
     except (ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise BadEnvelope(f"no JSON that Baton reads ({type(error).__name__}: {error})") from error
-    return value
 
 
 def _lifted(plain: Any, limit: int) -> Any:

@@ -108,16 +108,14 @@ Maker = Callable[["Walk", Any, int], Any]
 class Walk:
     """One way through a value: makes its plain form, or names the part that has none; ends at the limits.
 
-    `only_json` refuses what JSON has no type for. `canonical` sorts maps and sets for digests; it cannot be read back.
+    `canonical` sorts maps and sets for digests; it cannot be read back.
     """
 
-    def __init__(self, limit: int, *, only_json: bool = False, canonical: bool = False) -> None:
+    def __init__(self, limit: int, *, canonical: bool = False) -> None:
         self.limit = limit
         self.canonical = canonical
         self._room = 4 * limit
         self._containers = most_containers(limit)
-        self._makers = _JSON_MAKERS if only_json else _MAKERS
-        self._otherwise = _refuse if only_json else _plain_object
 
     def plain(self, value: Any, depth: int = 1) -> Any:
         """The plain form of a value that stands `depth` levels deep.
@@ -126,7 +124,7 @@ class Walk:
             UnsendableError: it has none; its `steps` lead from here to the part that is meant.
         """
         self.spend(1)
-        maker: Maker = self._makers.get(type(value), self._otherwise)
+        maker: Maker = _MAKERS.get(type(value), _plain_object)
         return maker(self, value, depth)
 
     def spend(self, size: int) -> None:
@@ -167,10 +165,6 @@ def _plain_int(_walk: Walk, value: int, _depth: int) -> int:
 
 def _plain_float(walk: Walk, value: float, depth: int) -> Any:
     return value if isfinite(value) else _plain_scalar(walk, value, depth)
-
-
-def _json_float(walk: Walk, value: float, depth: int) -> Any:
-    return value if isfinite(value) else _refuse(walk, value, depth)
 
 
 def _plain_text(walk: Walk, value: str, _depth: int) -> str:
@@ -242,11 +236,6 @@ def _plain_object(walk: Walk, value: object, depth: int) -> dict[bytes, list[Any
     return {_CLASS: [kind.name, walk.plain(data, _depth_of_data(data, depth))]}
 
 
-def _refuse(_walk: Walk, value: object, _depth: int) -> Any:
-    shown = str(value) if type(value) is float else f"a {type(value).__qualname__}"
-    raise UnsendableError(f"{shown}, which JSON does not have: use the serializer msgpack")
-
-
 _MAKERS: dict[type, Maker] = {
     **dict.fromkeys(SCALAR_TYPES, _plain_scalar),
     **dict.fromkeys(_TAGS, _plain_tagged),
@@ -259,7 +248,6 @@ _MAKERS: dict[type, Maker] = {
     list: _plain_items,
     dict: _plain_entries,
 }
-_JSON_MAKERS = {kind: _MAKERS[kind] for kind in (NoneType, bool, int, str, list, dict)} | {float: _json_float}
 
 
 def _depth_of_data(data: object, depth: int) -> int:

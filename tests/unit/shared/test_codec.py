@@ -7,18 +7,21 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from shared.codec import decode, decode_parameters, digest, encode
+from shared.codec import SERIALIZERS, decode, decode_parameters, digest, encode
 from shared.codec_types import register_type
 from shared.errors import BadEnvelope, HashError, InvalidCall, InvalidValue
 
@@ -145,10 +148,89 @@ def test_what_is_within_the_limit_is_readable_under_it_however_it_compresses(dat
     assert decode(encode(data, limit=size, serializer="compressed/msgpack"), limit=size) == data
 
 
-@pytest.mark.parametrize("value", [(1,), {1}, b"x", datetime(2026, 1, 1, tzinfo=UTC), Order(1), float("nan")])
-def test_json_refuses_what_it_has_no_type_for(value: object) -> None:
-    with pytest.raises(InvalidCall, match=r"^value\.a\[0\]: .*, which JSON does not have: use the serializer msgpack$"):
-        encode({"a": [value]}, serializer="json")
+EVERY_TYPE = (
+    *(None, True, 2**64 - 1, -(2**63), 0.5, float("inf"), "é", b"\x00\xff", [], {}, (), (1, (2,)), {1, "a"}),
+    *(frozenset({b"x"}), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Rome"))),
+    *(
+        date(2026, 1, 1),
+        time(1, 2, 3),
+        timedelta(-1),
+        UUID(int=5),
+        Decimal("1.50"),
+        Order((1,), {2}),
+        {"a": {"b": (1,)}},
+    ),
+)
+EACH_SERIALIZER = pytest.mark.parametrize("serializer", SERIALIZERS)
+
+
+@EACH_SERIALIZER
+@pytest.mark.parametrize("value", EVERY_TYPE, ids=lambda value: type(value).__name__)
+def test_every_type_comes_back_as_itself_from_every_serializer(serializer: str, value: object) -> None:
+    back = decode(encode([value] * 3, serializer=serializer))
+    assert (back, [type(one) for one in back]) == ([value] * 3, [type(value)] * 3)
+
+
+@EACH_SERIALIZER
+@pytest.mark.parametrize("key", ["$", "$b", "$t", "$$t", "$$$", "$e", "$x"])
+def test_no_dict_is_taken_for_a_tag(serializer: str, key: str) -> None:
+    values = [{key: [1]}, {key: {key: "aGk="}}, {key: 1, "b": 2}, {key: (1,)}]
+    assert decode(encode(values, serializer=serializer)) == values
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"$x":1}',
+        '{"$":1}',
+        '{"$b":1}',
+        '{"$b":"a"}',
+        '{"$b":"a\\n=="}',
+        '{"$e":[99,""]}',
+        '{"$e":[300,""]}',
+        '{"$e":[true,""]}',
+        '{"$e":["",1]}',
+        '{"$e":[7,"enp6"]}',
+        '{"$t":1}',
+        '{"$t":{"a":1}}',
+        '{"$s":[1,1]}',
+        '{"$s":[[]]}',
+        '{"$r":["nobody",1]}',
+        '{"$r":["test.Order"]}',
+        '{"$r":["test.Order",{"x":1}]}',
+        '{"$t":' * 5000,
+        '{"a":NaN}',
+        '{"a":1,"a":2}',
+    ],
+    ids=lambda body: body[:20],
+)
+def test_a_json_body_is_read_strictly(body: str) -> None:
+    with pytest.raises(BadEnvelope):
+        decode(sealed(body.encode(), flags=JSON))
+
+
+def test_raw_json_has_no_tags() -> None:
+    assert decode_parameters(b'{"a": {"$t": [1]}}') == {"a": {"$t": [1]}}
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=3), st.binary(max_size=3)
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.lists(inner, max_size=3).map(tuple),
+            st.dictionaries(st.text(alphabet="$bte", max_size=3), inner, max_size=2),
+        ),
+        max_leaves=10,
+    ),
+    st.sampled_from(SERIALIZERS),
+)
+def test_serializers_agree_on_every_value(value: object, serializer: str) -> None:
+    back = decode(encode(value, serializer=serializer))
+    assert (back, digest(back)) == (value, digest(value))
 
 
 def test_json_keeps_the_sign_of_zero() -> None:
