@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Final
 
+from shared.codec_types import register_type
 from shared.errors import CancelledRun, CrashedRun, FailedRun, RemoteTraceback, TaskRunFailed, find_exception
 from shared.errors import qualified_name as qualified_name_of
 from shared.state_types import StateType
@@ -23,6 +24,7 @@ _INT_END = 1 << 63
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
+@register_type(name="baton.exception")
 @dataclass(frozen=True, slots=True)
 class ExceptionData:
     """What is left of an exception away from its process.

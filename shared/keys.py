@@ -161,6 +161,11 @@ def held(worker_name: str) -> str:
     return f"{HELD}{worker_name}:runs"
 
 
+def result(cache_key: str) -> str:
+    """The result that is cached under this key."""
+    return RESULT + cache_key
+
+
 def fleet(name: str) -> str:
     """The channel that tells a fleet to look at its runs."""
     return FLEET + name

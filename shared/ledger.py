@@ -255,7 +255,7 @@ class RunLedger:
         for i, run_id in enumerate(run_ids):
             mine = answers[i * records.ANSWERS : (i + 1) * records.ANSWERS]
             try:
-                found[run_id] = records.record(run_id, mine, limit, self._source)
+                found[run_id] = records.record(run_id, mine, limit, self._settings.max_result, self._source)
             except BadEnvelope as error:
                 found[run_id] = error
             except records.Torn:

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared import codec, keys
 from shared.clock import parse_iso
-from shared.codec_types import refuse_type, register_type
+from shared.codec_types import refuse_type
 from shared.errors import BadEnvelope
 from shared.exceptions_as_data import ExceptionData
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
@@ -23,7 +23,6 @@ from shared.transport import Command
 ANSWERS = 4
 """Answers per run, to the commands of `reading`."""
 
-register_type(ExceptionData, name="baton.exception")
 refuse_type(BaseRunFuture, "a future cannot be sent: pass its result, or its run_id")
 
 
@@ -42,9 +41,9 @@ def reading(run_id: str, inline_limit: int) -> list[Command]:
 
 
 def record(
-    run_id: str, answers: Sequence[Any], inline_limit: int, source: Callable[[str], ResultSource]
+    run_id: str, answers: Sequence[Any], inline_limit: int, max_result: int, source: Callable[[str], ResultSource]
 ) -> TaskRun | None:
-    """The run that the answers tell of, or None if there is none.
+    """The run that the answers tell of, or None if there is none. `max_result` is the bytes of a value, decompressed.
 
     Raises:
         Torn: it changed in between; read again.
@@ -64,7 +63,7 @@ def record(
     row = _row(run_id, row_text)
     if str(row.get("seq")) != fields.get("seq"):
         raise Torn(run_id)
-    data = _data(run_id, fields, result, traceback, inline_limit, source)
+    data = _data(run_id, fields, result, traceback, inline_limit, max_result, source)
     return _run(run_id, fields, _state(run_id, fields, row, data))
 
 
@@ -118,6 +117,7 @@ def _data(
     result: bytes,
     traceback: bytes | None,
     inline_limit: int,
+    max_result: int,
     source: Callable[[str], ResultSource],
 ) -> Any:
     size = _size(run_id, fields.get("result", "0"))
@@ -129,7 +129,7 @@ def _data(
         return metadata.bound_to(source(run_id))
     if len(result) != size:
         raise Torn(run_id)
-    return ResultRecord(metadata, result_value(result, traceback, size))
+    return ResultRecord(metadata, result_value(result, traceback, max(size, max_result)))
 
 
 def _size(run_id: str, text: str) -> int:

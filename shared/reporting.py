@@ -4,9 +4,9 @@ from typing import Any
 
 from shared import codec
 from shared.commands import Outcome
-from shared.errors import InvalidCall, LimitExceeded, ResultNotSerialisable, ResultTooLarge
+from shared.errors import ResultNotSerialisable, ResultTooLarge
 from shared.exceptions_as_data import ExceptionData, describe_exception
-from shared.results import ResultRecord
+from shared.results import ResultRecord, encoded_result
 from shared.settings import Settings
 from shared.state_types import StateType
 from shared.states import Failed, State
@@ -34,11 +34,9 @@ def outcome_of(
     if not has_value or (state.is_completed() and not persist_result):
         return _outcome(state, settings, b"", None, result_ttl, delay)
     try:
-        encoded = codec.encode(value, limit=settings.max_result, where="result")
-    except LimitExceeded as error:
-        return _unstorable(ResultTooLarge(str(error)), settings)
-    except InvalidCall as error:
-        return _unstorable(ResultNotSerialisable(str(error)), settings)
+        encoded = encoded_result(value, settings.max_result, settings.result_serializer)
+    except (ResultTooLarge, ResultNotSerialisable) as error:
+        return _unstorable(type(error)(str(error)), settings)  # without our own frames in its traceback
     return _outcome(state, settings, encoded, None, result_ttl, delay)
 
 

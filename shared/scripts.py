@@ -28,6 +28,7 @@ _STANDS_ON = {
     "force": _MOVES,
     "give_back": _MOVES,
     "greet": ("prelude",),
+    "keep": ("prelude",),
     "move": _CLEARS,
     "needs": ("prelude",),
     "plan": ("prelude",),

@@ -5,7 +5,7 @@ Durations are seconds, sizes are bytes.
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -60,6 +60,9 @@ class Settings(BaseModel):
     max_result: int = Field(default=1024 * 1024, ge=1024, le=10 * 1024 * 1024)
     inline_limit: int = Field(default=64 * 1024, ge=0)
     task_retries: int = Field(default=0, ge=0)
+    result_serializer: Literal["msgpack", "json", "compressed/msgpack", "compressed/json"] = "msgpack"
+    disable_caching: bool = False
+    refresh_cache: bool = False
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

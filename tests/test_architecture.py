@@ -40,6 +40,7 @@ COMMAND_DOORS = {
     "shared/look.py",
     "shared/pages.py",
     "shared/records.py",
+    "shared/result_redis.py",
     "shared/snapshot.py",
     "shared/views/limits.py",
     "shared/views/quarantine.py",

@@ -37,7 +37,10 @@ REASONS = {
         *(f"StateBaseModel.{name}" for name in ("check_fields", "filled", "model_config", "read_back")),
         *(f"StateDetails.{name}" for name in ("model_config", "replaced", "trusted")),
     },
-    "for stores of results": {"RecordStore", "ResultSource", "UNKEPT", "record_of"},
+    "for stores of results": {
+        *("LockManager", "MOST_BYTES", "OWN_KEY_SECONDS", "RecordStore", "ResultSource", "UNKEPT", "encoded_result"),
+        "record_of",
+    },
     "about runs and tasks": {
         *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
         *("on_worker_start", "on_worker_stop", "tags", "task"),

@@ -8,6 +8,7 @@ import pytest
 
 from shared import codec
 from shared.clock import parse_iso
+from shared.codec import SERIALIZERS
 from shared.commands import Outcome
 from shared.errors import (
     BadEnvelope,
@@ -373,3 +374,15 @@ def test_a_redis_that_is_new_to_baton_is_marked_and_the_mark_stays(store: Store)
     store.ledger.check()
     assert (mark["layout"], mark["created_by"].split()[0]) == ("1", "baton")
     assert store.client.hgetall("baton:meta") == mark
+
+
+# --- serializers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_a_result_is_read_whatever_serializer_its_writer_was_set_to(store: Store, serializer: str) -> None:
+    value = {"rows": [(1, "x" * 50)] * 2000}
+    settings = store.settings.model_copy(update={"result_serializer": serializer})
+    run_id = ended(store, outcome_of(Completed(data=value), settings))
+    read_later = with_inline_limit(store, 100).get(run_id).state
+    assert (store.ledger.get(run_id).state.result(), read_later.result()) == (value, value)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.codec import SERIALIZERS
 from shared.errors import ConfigError
 from shared.settings import Settings, names_a_redis
 
@@ -63,3 +64,10 @@ def test_an_unknown_setting_is_refused() -> None:
 
 def test_the_environment_names_a_redis_or_not() -> None:
     assert (names_a_redis({}), names_a_redis({"BATON_REDIS_URL": "redis://h/0"})) == (False, True)
+
+
+def test_results_are_written_by_any_serializer_that_the_codec_has_and_by_no_other() -> None:
+    chosen = [Settings.load({"BATON_RESULT_SERIALIZER": name}).result_serializer for name in SERIALIZERS]
+    assert (chosen, Settings.load({}).result_serializer) == (list(SERIALIZERS), "msgpack")
+    with pytest.raises(ConfigError, match=r"\$BATON_RESULT_SERIALIZER is 'pickle'"):
+        Settings.load({"BATON_RESULT_SERIALIZER": "pickle"})
