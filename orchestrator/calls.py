@@ -20,7 +20,7 @@ from shared.transport import Argument
 from worker.context import current_run_id, current_tags
 
 MOST_UPSTREAMS: Final = 10_000
-_CODE: Final = (*HOOKS, "retry_condition_fn", "task_run_name", "log_prints")
+_CODE: Final = (*HOOKS, "retry_condition_fn", "task_run_name", "log_prints", "cache_policy", "cache_key_fn")
 """Options that a worker takes from its own registry alone."""
 Check = Callable[[Any], None]
 """Called with each future and state among the arguments; may refuse it."""
@@ -123,6 +123,10 @@ _TOLD: Final[Mapping[str, Callable[[TaskSpec[..., Any]], Argument | None]]] = {
     "timeout_seconds": lambda spec: spec.timeout_seconds or 0,
     "persist_result": lambda spec: int(spec.persist_result),
     "result_ttl": lambda spec: spec.result_ttl,
+    # Here 0 and '' stand for None, which the run has to tell as well.
+    "cache_expiration": lambda spec: spec.cache_expiration or 0,
+    "refresh_cache": lambda spec: "" if spec.refresh_cache is None else int(spec.refresh_cache),
+    "result_storage_key": lambda spec: spec.result_storage_key or "",
 }
 """Options that a run tells where they differ from those of its task, as fields of its hash; None is not told."""
 

@@ -1,9 +1,9 @@
 """`@task`: a function that can be submitted. Calling it is calling the function; submitting it makes a run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from orchestrator.calls import SubmitOptions, awaited
@@ -12,8 +12,17 @@ from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
 from orchestrator.graphs import current_graph, nodes_in
 from orchestrator.mapping import MapCall, options_of_children
+from shared.cache import CacheContext, CachePolicy
 from shared.runs import TaskRun
-from shared.specs import SUBMIT_OPTIONS, TaskSpec, check_options, check_submit_options, describe, registry
+from shared.specs import (
+    SUBMIT_OPTIONS,
+    TaskSpec,
+    check_caching,
+    check_options,
+    check_submit_options,
+    describe,
+    registry,
+)
 from shared.states import State
 
 P = ParamSpec("P")
@@ -42,6 +51,11 @@ class TaskOptions(TypedDict, total=False):
     timeout_seconds: float | None
     persist_result: bool | None
     result_ttl: int | None
+    cache_policy: CachePolicy | None
+    cache_key_fn: Callable[[CacheContext, Mapping[str, Any]], str | None] | None
+    cache_expiration: float | timedelta | None
+    refresh_cache: bool | None
+    result_storage_key: str | None
     on_crash: Literal["retry", "fail"] | None
     description: str | None
     version: str | None
@@ -269,6 +283,7 @@ class Task(Generic[P, R_co]):
         unset = [_FIELDS.get(name, name) for name, value in lasting.items() if value is None]
         usual = describe(self.spec.fn) if unset else self.spec
         spec = replace(self.spec, **{name: getattr(usual, name) for name in unset}, **checked)
+        check_caching(spec, checked)
         kept = {name: value for name, value in asdict(self.options).items() if name not in once}
         return Task(spec, SubmitOptions(**kept, **check_submit_options(once)))
 
@@ -285,7 +300,11 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: `name` (for people), `key` (by which workers find it; default `module.qualname`), `queue`, `retries`,
             `retry_delay_seconds` (a number, a list of up to 50, or a callable given `retries`), `retry_jitter_factor`,
             `timeout_seconds` (for one attempt's body; 0 is none), `persist_result`, `result_ttl` (seconds, at least
-            60), `on_crash` ("fail": a lost attempt ends the run, so the body starts at most once), `description`,
+            60), `cache_policy` (one of `shared.cache`, such as INPUTS: with the same key a task's result is taken from
+            an earlier run), `cache_key_fn` (given CacheContext and parameters, gives the key or None),
+            `cache_expiration` (seconds or timedelta; None is for ever), `refresh_cache` (execute, and replace what is
+            cached), `result_storage_key` (the key as text with `{parameters[name]}` and `{run.id}` in it), `on_crash`
+            ("fail": a lost attempt ends the run, so the body starts at most once), `description`,
             `version`, `tags` (texts to find its runs by, each also the limit `tag:<tag>` if that is set),
             `start_within` (seconds in which a run has to begin, else it is CANCELLED, named `Expired`),
             `retry_condition_fn` (asked with spec, run and FAILED state whether a failure is to be tried again),

@@ -4,9 +4,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias
 
+from shared.cache import CachePolicy, check_template
 from shared.clock import as_utc
 from shared.errors import InvalidCall, InvalidValue
 from shared.retries import MAX_DELAYS
@@ -20,6 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Promoters wait for due runs on the wake-up list of this name.
 _TAKEN = frozenset({"due"})
 _RETRIES = f"{PREFIX}TASK_RETRIES"
+_LONGEST_LIFE = 100 * 365 * 86_400
 
 
 def check_options(options: Mapping[str, Any], retries: int = 0) -> dict[str, Any]:
@@ -186,6 +189,30 @@ def _retention(option: str, value: Any) -> int:
     return seconds
 
 
+def _cache_policy(option: str, value: Any) -> CachePolicy:
+    if not isinstance(value, CachePolicy):
+        told = f"'{option}' must be a policy of shared.cache such as INPUTS, got {_short(value)}"
+        raise InvalidCall(f"{told}; a function is a 'cache_key_fn'" if callable(value) else told)
+    return value
+
+
+def _cache_key_fn(option: str, value: Any) -> Callable[..., Any]:
+    if iscoroutinefunction(value):
+        raise InvalidCall(f"'{option}' must be a plain function, got a coroutine function")
+    return _callable(option, value)
+
+
+def _lifetime(option: str, value: Any) -> float:
+    seconds = _span(option, value.total_seconds() if isinstance(value, timedelta) else value)
+    if seconds > _LONGEST_LIFE:
+        raise InvalidValue(f"'{option}' must be at most 100 years, got {value}; None is for ever")
+    return seconds
+
+
+def _storage_key(option: str, value: Any) -> str:
+    return check_template(_text(option, value))
+
+
 def _on_crash(option: str, value: Any) -> str:
     if value not in ("retry", "fail"):
         raise InvalidValue(f"'{option}' must be 'retry' or 'fail', got {_short(value)}")
@@ -207,6 +234,11 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "timeout_seconds": _seconds,
     "persist_result": _flag,
     "result_ttl": _retention,
+    "cache_policy": _cache_policy,
+    "cache_key_fn": _cache_key_fn,
+    "cache_expiration": _lifetime,
+    "refresh_cache": _flag,
+    "result_storage_key": _storage_key,
     "on_crash": _on_crash,
     "description": _text,
     "version": _text,

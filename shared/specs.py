@@ -1,15 +1,18 @@
 """What a task is: a function and its options, frozen, and the registry that finds one by its key. Calls nothing."""
 
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from shared.binding import Binding
-from shared.errors import ConfigError, InvalidCall, ReservedArgumentError, TaskNotRegistered
+from shared.cache import NO_CACHE, CachePolicy, parameters_named, policy_of
+from shared.errors import ConfigError, InvalidCall, InvalidValue, ReservedArgumentError, TaskNotRegistered
 from shared.options import HOOKS, SUBMIT_OPTIONS, check_options, check_submit_options, queue_name, usual_retries
+from shared.sources import source_digest
 
 __all__ = [
     "DEFAULTS",
@@ -18,6 +21,7 @@ __all__ = [
     "Registry",
     "TaskLike",
     "TaskSpec",
+    "check_caching",
     "check_options",
     "check_submit_options",
     "describe",
@@ -29,6 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _RESERVED = ("return_state", "wait_for")
+_CACHING = ("persist_result", "cache_policy", "cache_key_fn", "result_storage_key")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,11 @@ class TaskSpec(Generic[P, R]):
     timeout_seconds: float | None = None
     persist_result: bool = True
     result_ttl: int | None = None
+    cache_policy: CachePolicy | None = None
+    cache_key_fn: Callable[..., str | None] | None = None
+    cache_expiration: float | None = None
+    refresh_cache: bool | None = None
+    result_storage_key: str | None = None
     on_crash: Literal["retry", "fail"] = "retry"
     description: str | None = None
     version: str | None = None
@@ -61,6 +72,22 @@ class TaskSpec(Generic[P, R]):
     isasync: bool = False
     isgenerator: bool = False
     binding: Binding = field(compare=False, repr=False)
+    source: str | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if unknown := parameters_named(self.result_storage_key or "") - self.binding.signature.parameters.keys():
+            raise InvalidValue(
+                f"'result_storage_key' names {', '.join(sorted(unknown))}: '{self.name}' has no such parameter"
+            )
+        if self.source is None and self.caching.needs_source:
+            object.__setattr__(self, "source", source_digest(self.fn))
+
+    @property
+    def caching(self) -> CachePolicy:
+        """What the options about caching come to. Nothing is cached unless it was asked for, and results are kept."""
+        if not self.persist_result:
+            return NO_CACHE
+        return policy_of(self.cache_policy, self.cache_key_fn, self.result_storage_key)
 
     @property
     def spec(self) -> "TaskSpec[P, R]":
@@ -89,6 +116,7 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
         InvalidCall: not a function, or an option of a wrong type.
         InvalidValue: an option out of its range.
         ReservedArgumentError: a parameter has a name that belongs to `submit`.
+        HashError: the source of the function is to be in cache keys, and it has none.
     """
     if not callable(fn):
         raise InvalidCall("'fn' must be callable")
@@ -108,13 +136,25 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
     task_name = checked.setdefault("name", getattr(fn, "__name__", type(fn).__name__))
     checked.setdefault("key", _default_key(fn))
     checked.setdefault("description", getattr(fn, "__doc__", None))
-    return TaskSpec(
+    spec = TaskSpec(
         fn=fn,
         isasync=iscoroutinefunction(code) or isasyncgenfunction(code),
         isgenerator=isgeneratorfunction(code) or isasyncgenfunction(code),
         binding=Binding(task_name, shape),
         **checked,
     )
+    check_caching(spec, checked)
+    return spec
+
+
+def check_caching(spec: TaskSpec[..., Any], given: Container[str]) -> None:
+    """Log a warning where options about caching contradict each other, if one of them was given just now."""
+    if ("cache_policy" in given or "cache_key_fn" in given) and spec.cache_policy and spec.cache_key_fn:
+        _log.warning("Both 'cache_policy' and 'cache_key_fn' are set on task '%s': 'cache_key_fn' is used.", spec.key)
+    if not spec.persist_result and any(name in given for name in _CACHING):
+        asked = policy_of(spec.cache_policy, spec.cache_key_fn, spec.result_storage_key)
+        if asked.is_caching:
+            _log.warning("Task '%s' does not persist its results, so that they are not cached either.", spec.key)
 
 
 def _default_key(fn: Callable[..., Any]) -> str:

@@ -23,7 +23,9 @@ OF_THE_PAGE = (
     "shared.outcomes",
     "shared.errors",
     "shared.annotations",
+    "shared.cache",
     "shared.collections",
+    "shared.isolation",
     "shared.results",
     "shared.runs",
     "orchestrator",
@@ -31,6 +33,7 @@ OF_THE_PAGE = (
 # Public names that do not stand on the page, by the reason for it.
 REASONS = {
     "for our own modules": {
+        *("CachedTask", "KEY_ERROR", "LONGEST_KEY", "check_template", "parameters_named", "policy_of"),
         *("find_exception", "objects_in", "qualified_name"),
         *(f"RunFuture.{name}" for name in ("check_may_wait", "is_known", "learn", "watch_with")),
         *(f"State.{name}" for name in ("check_fields", "filled", "model_config", "read_back", "trusted")),
