@@ -10,7 +10,7 @@ from typing import Any
 
 from shared import codec, keys
 from shared.clock import parse_iso
-from shared.codec_types import refuse_type
+from shared.codec_types import refuse_type, register_type
 from shared.errors import BadEnvelope
 from shared.exceptions_as_data import ExceptionData
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
@@ -18,11 +18,13 @@ from shared.retries import from_text
 from shared.runs import BaseRunFuture, FlowRun, TaskRun
 from shared.state_types import TERMINAL_STATES, StateType
 from shared.states import State, StateDetails
+from shared.stored_states import dump_state, load_state
 from shared.transport import Command
 
 ANSWERS = 4
 """Answers per run, to the commands of `reading`."""
 
+register_type(State, name="baton.state", dump=dump_state, load=load_state)
 refuse_type(BaseRunFuture, "a future cannot be sent: pass its result, or its run_id")
 
 
