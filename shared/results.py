@@ -34,7 +34,7 @@ R = TypeVar("R")
 MOST_BYTES: Final = 1024 * 1024
 """The most that a value in a store may have, unless said otherwise."""
 OWN_KEY_SECONDS: Final = 86_400
-"""How long a record lives that was given neither key nor expiration: nobody would ever delete it."""
+"""How long a record without an expiration lives that is nobody's cached value."""
 _AROUND: Final = 16 * 1024
 _log = logging.getLogger(__name__)
 
@@ -191,8 +191,12 @@ class ResultStore:
         *,
         run_id: str | None = None,
     ) -> ResultRecord[R]:
-        """A record of the value that is not written; without a key under one of its own, then for a day at most."""
-        if key is None and expiration is None:
+        """A record of the value that is not written; without a key under one of its own.
+
+        That lives for a day unless `expiration` says otherwise, and so does that of an exception: nobody asks for it by
+        its key later, or deletes it.
+        """
+        if expiration is None and (key is None or isinstance(value, BaseException)):
             expiration = clock.as_utc(clock.now() + timedelta(seconds=OWN_KEY_SECONDS))
         metadata = ResultRecordMetadata(key or new_id(), expiration, self.serializer, run_id=run_id)
         return ResultRecord(metadata, value)

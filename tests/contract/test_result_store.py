@@ -263,8 +263,11 @@ def test_a_state_of_a_stored_value_is_read_from_the_store(results: ResultStore) 
 def test_an_exception_is_stored_as_data_under_a_key_of_its_own(results: ResultStore) -> None:
     state = exception_to_failed_state(KeyError("x"), results, write_result=True)
     key = state.data.metadata.storage_key
-    stored = results.read(key).result
+    record = results.read(key)
+    stored, end = record.result, record.metadata.expiration
     assert (stored.type_name, stored.arguments, type(stored)) == ("KeyError", ("x",), ExceptionData)
+    assert end is not None
+    assert end - clock.now() <= timedelta(days=1)
 
 
 # --- Redis alone ------------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """What type checkers see of tasks: read, never run. A line that must not pass says so in its `type: ignore`."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from datetime import timedelta
 from typing import Any, TypeAlias, assert_type
 
 from orchestrator import RunFuture, RunFutureList, Task, task
+from shared.cache import INPUTS
 from shared.states import State
 
 Page: TypeAlias = dict[str, str]
@@ -17,6 +19,16 @@ def extract(url: str, depth: int = 1) -> Page:
 @task(retries=3, retry_delay_seconds=[1, 5, 30], queue="mail", on_crash="fail")
 def send(to: str, *, subject: str | None = None) -> None:
     print(to, subject)  # noqa: T201
+
+
+@task(cache_policy=INPUTS - "client", cache_expiration=timedelta(hours=1), refresh_cache=True)
+def parse(page: str, client: object = None) -> int:
+    return len(page) if client is None else 0
+
+
+@task(cache_key_fn=lambda context, parameters: f"{context.task_run.id}/{parameters['page']}")
+def count_words(page: str) -> int:
+    return len(page.split())
 
 
 @task()
@@ -50,6 +62,8 @@ def the_kinds_of_tasks() -> None:
     function: Callable[[str, int], Page] = extract
     by_default: Callable[[str], Page] = extract
     any_task: Task[..., object] = extract
+    assert_type(parse.submit("page"), RunFuture[int])
+    assert_type(count_words.submit("page"), RunFuture[int])
     print(function, by_default, any_task)  # noqa: T201
 
 
