@@ -232,13 +232,15 @@ def delete(ctx: click.Context, schedule: str, *, yes: bool, as_json: bool) -> in
         look = schedules(exchange, [schedule])
         if not look.rows:
             return _unknown(ctx, schedule)
-        if not yes and not as_json:
+        if not yes and as_json:
+            output.document({"done": False, **document(look.rows[0])})
+        elif not yes:
             click.echo(f"would delete {line(schedule)}: {line(look.rows[0].rule)}")
         if not agreed(ctx, f"Delete {line(schedule)}?", yes=yes, as_json=as_json):
             return 1
         done = Schedules(RunLedger(exchange, settings), exchange).delete(schedule)
     if as_json:
-        output.document({"id": schedule, "done": done})
+        output.document({"done": done, **document(look.rows[0])})
     else:
         click.echo(f"{line(schedule)} is deleted")
     return 0

@@ -113,7 +113,8 @@ def test_the_commands_of_schedules(server: RedisServer, capsys: pytest.CaptureFi
         "timezone": "Europe/Zurich",
         "times": [f"{year + i}-01-01T00:00:00+01:00" for i in range(2)],
     }
-    assert said("delete", "yearly", "--yes")[1] == {"id": "yearly", "done": True}
+    deleted = said("delete", "yearly", "--yes")[1]
+    assert (deleted["done"], deleted["id"], said("list")[1]) == (True, "yearly", {"schedules": []})
 
 
 def test_a_preview_tells_where_the_clock_changes(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:

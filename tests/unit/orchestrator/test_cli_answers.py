@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import COMMANDS
+from shared.planning import PlannedCall
 from tests.support.command_line import BATON, COLOUR, answered, called, in_terminal, ledger_at
 from tests.support.fleets import environment
+from tests.support.ledgers import PARAMETERS
 from tests.support.plants import Story, told
 from tests.support.server import RedisServer
 
@@ -47,6 +49,13 @@ ASKED = {
     "runs retry": ("FAILED", 2),
     "runs show": ("FAILED", 0),
     "runs watch": ("FAILED", 1),
+    "schedules create": ("shop.add --interval 1h", 0),
+    "schedules delete": ("nightly", 2),
+    "schedules list": ("", 0),
+    "schedules pause": ("nightly", 0),
+    "schedules preview": ("nightly", 0),
+    "schedules resume": ("nightly", 0),
+    "schedules run": ("nightly", 0),
     "submit": ("shop.add -p a=1 --queue elsewhere", 0),
     "tasks list": ("", 0),
     "tasks show": ("shop.add", 0),
@@ -63,6 +72,9 @@ def story(module_server: RedisServer) -> Iterator[Story]:
     """A server with runs in every state, and workers whose leases last as long as these tests."""
     with ledger_at(module_server.url, lease=600) as ledger:
         ledger.set_limit("tag:db", 1)
+        call = PlannedCall("shop.add", PARAMETERS, {}, ()).encoded()
+        rule = {"task": "shop.add", "queue": "elsewhere", "interval": "3600", "anchor": "2026-01-01T00:00:00.000000Z"}
+        ledger.plan("set", "nightly", next_due="4102444800", call=call, fields=rule)
         yield told(ledger)
 
 
@@ -76,7 +88,7 @@ def words(story: Story, module_server: RedisServer) -> Callable[[str], list[str]
 
 
 def test_every_command_is_asked_here_or_elsewhere() -> None:
-    assert set(ASKED) | {"demo", "worker"} == {words for words, (place, _) in COMMANDS.items() if place}
+    assert set(ASKED) | {"demo", "server", "worker"} == {words for words, (place, _) in COMMANDS.items() if place}
 
 
 @pytest.mark.parametrize("command", [words for words in ASKED if words != "completion"])
