@@ -28,6 +28,7 @@ from shared.runs import TaskRun
 from shared.settings import Settings, names_a_redis
 from shared.specs import TaskLike, TaskSpec, check_submit_options, queue_name, registry
 from shared.states import State
+from worker.slots import Holds
 
 Call = tuple[TaskLike[..., Any] | str, Mapping[str, Any]]
 
@@ -51,6 +52,7 @@ class Orchestrator(Scheduling):
         self._exchange = connect(used)
         super().__init__(self._exchange, used)
         self._watch = Watch(self._ledger, self._exchange, self.settings)
+        self.holds = Holds(self._exchange, self._ledger, self.settings)
         self._closed = False
         self._checked = False
         _default.open(self)
@@ -66,6 +68,7 @@ class Orchestrator(Scheduling):
         self._closed = True
         _default.forget(self)
         self._watch.close()
+        self.holds.close()
         self._exchange.close()
         if self._embedded is not None:
             self._embedded.close()

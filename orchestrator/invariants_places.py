@@ -167,9 +167,15 @@ def limits_are_kept(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def _slot(name: str, member: str, age: float, snapshot: Snapshot) -> Iterator[Violation]:
+    key = keys.limit_part(name, "holders")
+    if process := keys.process_of(member):
+        if process not in snapshot.leases and keys.LEASES not in snapshot.unreadable:
+            what = f"a slot of {name} is held by a process that has no lease"
+            yield Violation("I6", (member,), what, stray=Stray("", "slot", key, member))
+        return
     run_id, _, token = member.rpartition(":")
     run = found_sound(run_id, snapshot)
-    if member in snapshot.leases or not (run or is_gone(run_id, snapshot)):
+    if not (run or is_gone(run_id, snapshot)):
         return
     if run is None:
         why = "what is not there"
@@ -182,7 +188,6 @@ def _slot(name: str, member: str, age: float, snapshot: Snapshot) -> Iterator[Vi
     else:
         why = f"a run that is {described(run)}" + ("" if token == RESERVED else " with another token")
     if why and not (token == RESERVED and age <= RESERVED_FOR):
-        key = keys.limit_part(name, "holders")
         stray = Stray(run_id, "slot", key, member)
         yield Violation("I6", (run_id or member,), f"a slot of {name} is held by {why}", stray=stray)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from orchestrator.acting import actor, cancelled, state_after
 from orchestrator.finding import RunPage, Since, States, find, wanted_from
+from orchestrator.limit_names import check_limit_name
 from shared.commands import AT_ONCE
 from shared.errors import InvalidValue
 from shared.ledger import RunLedger
@@ -25,7 +26,6 @@ from shared.views.queues import queues
 
 TRIES: Final = 10
 """How often a change is tried on a run that moves meanwhile."""
-LONGEST_LIMIT: Final = 100
 _NOT_TO_BE_FORCED: Final = (StateType.RUNNING, StateType.CANCELLING)
 
 
@@ -277,32 +277,41 @@ class Operations:
 
     # --- limits -------------------------------------------------------------------------------------------------------
 
-    def set_limit(self, name: str, slots: int | None) -> int:
-        """Let so many runs with this limit run at the same time; `tag:<tag>` limits those with a tag. None: no limit.
+    def set_limit(self, name: str, slots: int | None, slot_decay_per_second: float | None = None) -> int:
+        """Let so many slots of this limit be taken at once; `tag:<tag>` limits the runs with a tag. None: no limit.
 
-        It holds at once; lowering it takes no slot away from a run that has one.
+        It holds at once; lowering it takes no slot away from one who has it.
+
+        Args:
+            name: what `concurrency` and `rate_limit` call it.
+            slots: how many there are.
+            slot_decay_per_second: how many that were taken by `rate_limit` free themselves each second.
 
         Returns:
-            How many runs wait for it still.
+            How many runs and processes wait for it still.
 
         Raises:
-            InvalidValue: a negative number, or what is no name of a limit.
+            InvalidValue: a negative number, no rate above 0, or what is no name of a limit.
         """
-        if not 1 <= len(name) <= LONGEST_LIMIT or not name.isprintable() or any(map(str.isspace, name)):
-            raise InvalidValue(f"{name!r} is no name of a limit: 1 to {LONGEST_LIMIT} characters without white space")
-        if name.endswith((":holders", ":waiters")):
-            raise InvalidValue(f"{name!r} is no name of a limit: that end belongs to keys of Baton's own")
-        return self._ledger.set_limit(name, None if slots is None else _count("slots", slots))
+        check_limit_name(name)
+        decay = None if slot_decay_per_second is None else _rate("slot_decay_per_second", slot_decay_per_second)
+        return self._ledger.set_limit(name, None if slots is None else _count("slots", slots), decay)
 
-    async def aset_limit(self, name: str, slots: int | None) -> int:
+    async def aset_limit(self, name: str, slots: int | None, slot_decay_per_second: float | None = None) -> int:
         """The same as `set_limit`, without blocking the event loop."""
-        return await asyncio.to_thread(self.set_limit, name, slots)
+        return await asyncio.to_thread(self.set_limit, name, slots, slot_decay_per_second)
 
 
 def _count(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidValue(f"{name!r} must be a whole number >= 0, got {value!r}")
     return value
+
+
+def _rate(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidValue(f"{name!r} must be a number above 0, got {value!r}")
+    return float(value)
 
 
 def _delay_of(state: State[Any]) -> float:

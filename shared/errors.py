@@ -36,6 +36,8 @@
     ├── UnfinishedRun
     ├── MissingResult
     ├── UpstreamTaskError
+    ├── ConcurrencySlotAcquisitionError
+    │   └── AcquireConcurrencySlotTimeoutError   also a TimeoutError
     ├── WaitTimeout                  also a TimeoutError: the caller's patience
     └── TaskRunTimeoutError          also a TimeoutError: the body's time
 
@@ -245,6 +247,14 @@ class MissingResult(BatonError):
 
 class UpstreamTaskError(BatonError):
     """An upstream run did not complete."""
+
+
+class ConcurrencySlotAcquisitionError(BatonError):
+    """Slots of a limit cannot be had, or were lost."""
+
+
+class AcquireConcurrencySlotTimeoutError(ConcurrencySlotAcquisitionError, TimeoutError):
+    """Slots of a limit could not be had in time."""
 
 
 class WaitTimeout(BatonError, TimeoutError):

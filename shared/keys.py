@@ -71,6 +71,9 @@ TAGS = "baton:tags"
 # --- the rest ---------------------------------------------------------------------------------------------------------
 LIMITS = "baton:limits"
 LIMIT = "baton:limit:"
+SLOTS = "baton:slots:"
+SLOT = "baton:slot:"
+RATED = "baton:rated:"
 RESULT = "baton:result:"
 IDEMPOTENCY = "baton:idem:"
 SCHEDULES = "baton:schedules"
@@ -109,6 +112,27 @@ def limit(name: str) -> str:
 def limit_part(name: str, part: Literal["holders", "waiters"]) -> str:
     """Who holds the slots of a limit, or waits for one."""
     return f"{LIMIT}{name}:{part}"
+
+
+def process_of(member: str) -> str:
+    """The process that holds a slot or waits for some, of its row there; '' for the row of a run."""
+    process, *rest = member.split("/")
+    return process if len(rest) == len(("hold", "number")) else ""
+
+
+def slots(process: str) -> str:
+    """What a process holds of limits, or waits for."""
+    return SLOTS + process
+
+
+def slot(hold: str) -> str:
+    """Wake-up tokens for a thread that waits for slots under this name."""
+    return SLOT + hold
+
+
+def rated(operation: str) -> str:
+    """What a call for slots that free themselves was answered."""
+    return RATED + operation
 
 
 def tag_runs(tag: str) -> str:
@@ -238,9 +262,12 @@ TABLE = (
     Key(TAGS, "set", "-", "tags that were ever given"),
     Key(f"{TAG}<tag>:runs", "zset", "trimmed with retention", "ids with a tag by submit time"),
     Key(LIMITS, "set", "-", "names of limits"),
-    Key(f"{LIMIT}<name>", "hash", "-", "slots and decay of a limit"),
-    Key(f"{LIMIT}<name>:holders", "zset", "-", "who holds a slot since when"),
-    Key(f"{LIMIT}<name>:waiters", "zset", "-", "ids that wait for a slot, by time"),
+    Key(f"{LIMIT}<name>", "hash", "-", "a limit: slots, decay; used, used_at; lock, if it goes with its last holder"),
+    Key(f"{LIMIT}<name>:holders", "zset", "-", "<id>:<token>, <id>:reserved or <process>/<hold>/<number>, since when"),
+    Key(f"{LIMIT}<name>:waiters", "zset", "-", "ids, and <process>/<hold>/<how many>, that wait for slots, by time"),
+    Key(f"{SLOTS}<process>", "hash", "with its lease", "hold -> state, last asked, since, how many, attempt, limits"),
+    Key(f"{SLOT}<hold>", "list", "60 s", "wake-up tokens for a thread that waits for slots"),
+    Key(f"{RATED}<operation>", "string", "20 s after it", "what a call for slots that free themselves was answered"),
     Key(f"{RESULT}<cache key>", "string", "cache expiration", "a cached result"),
     Key(f"{IDEMPOTENCY}<key>", "string", "24 h after the end", "the run of an idempotency key, and its digest"),
     Key(SCHEDULES, "zset", "-", "schedules by next due time"),
@@ -288,6 +315,9 @@ LUA = {
     "IDEMPOTENCY": IDEMPOTENCY,
     "LIMIT": LIMIT,
     "LIMITS": LIMITS,
+    "RATED": RATED,
+    "SLOT": SLOT,
+    "SLOTS": SLOTS,
     "RESULTS": RESULTS,
     "SCHEDULE": SCHEDULE,
     "SCHEDULES": SCHEDULES,

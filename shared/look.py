@@ -192,6 +192,8 @@ class Look:
             self.unreadable[key] = str(error)
             return
         for member, score in members.items():
+            if kind == keys.LIMIT and keys.process_of(member):
+                continue  # a process that waits: whoever gives slots away sees whether it still does
             run_id, _, token = member.rpartition(":") if kind == keys.WIP else (member, "", "")
             if kind == keys.WIP and not (run_id and token.isdecimal()):
                 self.odd.append((key, member))

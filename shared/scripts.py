@@ -16,6 +16,7 @@ from shared.failpoints import is_off
 _MOVES = ("prelude", "places", "attempts")
 _ACCEPTS = (*_MOVES, "accepting")
 _CLEARS = (*_MOVES, "clearing")
+_SLOTS = ("prelude", "places", "slots")
 _STANDS_ON = {
     "await": ("prelude", "places"),
     "beat": _MOVES,
@@ -26,18 +27,21 @@ _STANDS_ON = {
     "expire": _MOVES,
     "fire": _ACCEPTS,
     "force": _MOVES,
+    "free": _SLOTS,
     "give_back": _MOVES,
     "greet": ("prelude",),
     "keep": ("prelude",),
     "move": _CLEARS,
     "needs": ("prelude",),
     "plan": ("prelude",),
-    "promote": ("prelude", "places"),
+    "promote": _SLOTS,
     "propose": _MOVES,
     "purge": _CLEARS,
-    "reap": _MOVES,
+    "rate": ("prelude",),
+    "reap": (*_MOVES, "slots"),
     "reconcile": _MOVES,
     "recount": ("prelude",),
+    "renew": _SLOTS,
     "resume": _MOVES,
     "retry": _MOVES,
     "set_limit": ("prelude", "places"),
@@ -45,6 +49,7 @@ _STANDS_ON = {
     "strike": ("prelude", "places"),
     "submit": _ACCEPTS,
     "sweep": ("prelude",),
+    "take": _SLOTS,
 }
 
 

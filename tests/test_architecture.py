@@ -41,6 +41,7 @@ COMMAND_DOORS = {
     "shared/pages.py",
     "shared/records.py",
     "shared/result_redis.py",
+    "shared/slots.py",
     "shared/snapshot.py",
     "shared/views/limits.py",
     "shared/views/quarantine.py",

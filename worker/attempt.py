@@ -214,7 +214,7 @@ class Attempt:
         """What the body of the present attempt may ask."""
         token = int(self._token)
         look = partial(self._interrupts.is_cancelled, token)
-        return RunContext(self._claim.run_id, self._claim.task, self.attempt, token, look)
+        return RunContext(self._claim.run_id, self._claim.task, self.attempt, token, look, self._hand.seat)
 
     def _claimed(self, kind: StateType) -> State[Any]:
         return State.trusted(kind, kind.capitalize(), parse_iso(self._claim.started))

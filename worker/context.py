@@ -23,6 +23,8 @@ class RunContext:
     attempt: int
     fence: int
     look: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
+    seat: tuple[str, str] | None = field(default=None, compare=False, repr=False)
+    """The worker that it runs in, and the address of the Redis in which that has its lease."""
 
     @property
     def idempotency_key(self) -> str:
@@ -50,6 +52,11 @@ def get_run_context() -> RunContext:
         return _current.get()
     except LookupError:
         raise MissingContextError from None
+
+
+def current_context() -> RunContext | None:
+    """The run that this code runs in, or None."""
+    return _current.get(None)
 
 
 def current_run_id() -> str | None:

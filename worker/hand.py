@@ -47,6 +47,11 @@ class Hand:
         self._want = 1
         self._since: float | None = None
 
+    @property
+    def seat(self) -> tuple[str, str]:
+        """This worker's name, and the address of the Redis in which it has its lease."""
+        return self._seat.worker, self._ledger.address
+
     # --- the main thread's side ---------------------------------------------------------------------------------------
 
     def refill(self, most: int, why: str = BUSY) -> Cycle:

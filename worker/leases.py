@@ -14,7 +14,6 @@ import secrets
 import socket
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from shared.clock import iso, monotonic, now
@@ -89,6 +88,7 @@ class Leases:
         self._ledger = ledger
         self._settings = settings
         self._hearers: list[Callable[[Ended], object]] = []
+        self._calls: list[Callable[[Lease], object]] = []
         self.begin_anew()
         _all.add(self)
 
@@ -97,7 +97,6 @@ class Leases:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._lease: Lease | None = None
-        self._left_over: deque[Callable[[], object]] = deque()
 
     def current(self) -> Lease:
         """The lease, which begins now if there is none, or none that counts.
@@ -125,16 +124,18 @@ class Leases:
         """Renew now: the answer tells which runs are to end."""
         self._wake.set()
 
-    def later(self, call: Callable[[], object]) -> None:
-        """Have this called with the next beat, and again until Redis answers: for what could not be given back."""
-        self._left_over.append(call)
-        self._wake.set()
+    def with_each_beat(self, call: Callable[[Lease], object]) -> None:
+        """Have this called after each beat that was answered, in the thread that renews.
+
+        It may raise RedisUnavailable; what it could not do it does with a later beat.
+        """
+        self._calls.append(call)
 
     def end(self) -> None:
         """Give the lease up, and with it all that is held under it. The next use begins another one."""
         with self._lock:
             lease, self._lease = self._lease, None
-        if lease is None or lease.is_lost():
+        if lease is None:
             return
         lease.lose()
         self._wake.set()
@@ -169,9 +170,8 @@ class Leases:
             return
         lease.renewed(sent)
         self._tell(answer.to_cancel)
-        while self._left_over:
-            self._left_over[0]()
-            self._left_over.popleft()
+        for call in list(self._calls):
+            call(lease)
 
     def _tell(self, to_end: Sequence[Ended]) -> None:
         for ended in to_end:

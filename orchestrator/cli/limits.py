@@ -14,6 +14,7 @@ from orchestrator.cli.runs_list import run_cells
 from orchestrator.cli.spans import ago, span
 from orchestrator.operations import Operations
 from shared.clock import from_epoch, iso
+from shared.keys import process_of
 from shared.views.limits import Holder, Limit, limits
 from shared.views.runs import rows_of
 
@@ -62,7 +63,9 @@ def show(ctx: click.Context, name: str, *, as_json: bool) -> int:
     """
     with checked_exchange_from(ctx) as (exchange, _):
         look = limits(exchange, [name])
-        waiting = rows_of(exchange, look.rows[0].waiters[:SHOWN_WAITERS]) if look.rows else []
+        members = look.rows[0].waiters[:SHOWN_WAITERS] if look.rows else ()
+        waiting = rows_of(exchange, [member for member in members if not process_of(member)])
+        processes = [member for member in members if process_of(member)]
     if not look.rows:
         return _unknown(ctx, name)
     (limit,) = look.rows
@@ -77,23 +80,29 @@ def show(ctx: click.Context, name: str, *, as_json: bool) -> int:
     if waiting:
         click.echo("\nnext")
         output.table(RUN_COLUMNS, run_cells(waiting, look.at))
+    if processes:
+        click.echo("\nprocesses that wait, with how many slots they want")
+        for member in processes:
+            click.echo(f"{line(process_of(member))} {member.rpartition('/')[2]}")
     return 0
 
 
 @click.command(name="set")
 @limit_argument
 @click.argument("slots", type=click.IntRange(0, 1_000_000), metavar="SLOTS")
+@click.option("--decay", type=float, metavar="RATE", help="Slots taken by rate_limit that free themselves each second.")
 @json_option()
 @click.pass_context
-def set_limit(ctx: click.Context, name: str, slots: int, *, as_json: bool) -> None:
+def set_limit(ctx: click.Context, name: str, slots: int, decay: float | None, *, as_json: bool) -> None:
     """Let so many runs with this limit run at the same time.
 
-    It holds at once. Lowering it takes no slot away from a run that has one; with 0 no run begins.
+    It holds at once. Lowering it takes no slot away from a run that has one; with 0 no run begins. Without --decay no
+    slot frees itself.
     """
     with checked_exchange_from(ctx) as (exchange, settings):
-        waiting = Operations(exchange, settings).set_limit(name, slots)
+        waiting = Operations(exchange, settings).set_limit(name, slots, decay)
     if as_json:
-        output.document({"name": name, "slots": slots, "waiting": waiting})
+        output.document({"name": name, "slots": slots, "decay": decay, "waiting": waiting})
     else:
         click.echo(f"{line(name)} has {slots} slot{'' if slots == 1 else 's'}; {waiting} waiting")
 
@@ -142,6 +151,8 @@ def _note(limit: Limit) -> Cell:
         return Cell("; ".join(f"{key}: {why}" for key, why in limit.problems.items()), ALARM)
     if limit.slots is None:
         return Cell("deleted: those that wait are let go")
+    if limit.decay is not None:
+        return Cell(f"{limit.decay:g} a second free themselves")
     return Cell("no run begins", "yellow") if limit.slots == 0 else Cell("")
 
 
@@ -159,6 +170,7 @@ def document(limit: Limit) -> dict[str, Any]:
     return {
         "name": limit.name,
         "slots": limit.slots,
+        "decay": limit.decay,
         "used": limit.used,
         "waiting": limit.waiting,
         "holders": [

@@ -19,22 +19,68 @@ local function slots_in(field)
   return type(field) == 'string' and number_in(field) or 0
 end
 
--- Gives the free slots of a limit to those that wait for one, first come, first served: each is queued, and its slot is
--- kept for it until it begins. A limit that is gone lets everybody go.
+-- What a member that is no run's says: the process, the name of its hold, and how many slots that wants, or which of
+-- them this is.
+local function process_of(member)
+  return string.match(member, '^([^/]*)/([^/]*)/(%d+)$')
+end
+
+local function has_lease(process)
+  return type(try('ZSCORE', LEASES, process)) == 'string'
+end
+
+-- Wakes the thread that waits under this hold; it asks once more.
+local function wake_hold(hold)
+  try('RPUSH', SLOT .. hold, '1')
+  try('EXPIRE', SLOT .. hold, 60)
+end
+
+local function occupy(holders, process, hold, slots)
+  for i = 1, slots do call('ZADD', holders, format('%.3f', NOW), process .. '/' .. hold .. '/' .. i) end
+end
+
+-- Gives a process its slots and takes it out of the row. Answers how many it got; nil if it has to go on waiting, and so
+-- have those behind it, or else many who want one would pass for ever who wants several.
+local function grant_process(name, waiter, slots, free)
+  local process, hold, wanted = process_of(waiter)
+  wanted = tonumber(wanted)
+  if slots and wanted > free then
+    if wanted > slots_in(slots) then wake_hold(hold) end -- it will never get them: let it find out
+    return nil
+  end
+  call('ZREM', LIMIT .. name .. ':waiters', waiter)
+  if not has_lease(process) then return 0 end
+  if slots then occupy(LIMIT .. name .. ':holders', process, hold, wanted) end
+  wake_hold(hold)
+  return wanted
+end
+
+-- Gives the free slots of a limit to those that wait for one, first come, first served: a run is queued, and its slot is
+-- kept for it until it begins; a process is woken. A limit that is gone lets everybody go.
 local function grant(name)
   local holders, waiters = LIMIT .. name .. ':holders', LIMIT .. name .. ':waiters'
   local slots, taken = try('HGET', LIMIT .. name, 'slots'), try('ZCARD', holders)
   local free = slots and type(taken) == 'number' and slots_in(slots) - taken or AT_ONCE
   local waiting = free > 0 and try('ZRANGE', waiters, 0, math.min(free, AT_ONCE) - 1) or {}
   for _, id in ipairs(waiting) do
-    call('ZREM', waiters, id)
+    if free <= 0 then break end
     local run = load(id)
-    if run and run.type == 'SCHEDULED' and run.place == 'limit:' .. name then
-      if slots then call('ZADD', holders, format('%.3f', NOW), id .. ':reserved') end
-      call('HDEL', run.key, 'place')
-      run.place = nil
-      record(run, 'PENDING', 'Pending', {}, { 'enqueued_at', NOW_ISO })
-      enqueue(run, true)
+    if not run and process_of(id) then
+      local got = grant_process(name, id, slots, free)
+      if not got then break end
+      free = free - (slots and got or 0)
+    else
+      call('ZREM', waiters, id)
+      if run and run.type == 'SCHEDULED' and run.place == 'limit:' .. name then
+        if slots then
+          call('ZADD', holders, format('%.3f', NOW), id .. ':reserved')
+          free = free - 1
+        end
+        call('HDEL', run.key, 'place')
+        run.place = nil
+        record(run, 'PENDING', 'Pending', {}, { 'enqueued_at', NOW_ISO })
+        enqueue(run, true)
+      end
     end
   end
   return #waiting

@@ -4,10 +4,9 @@
 -- Answer: {moved, seconds until the next run or the next deadline is due, or '', continuations, deadlines that are over}.
 --       0 seconds: more are due already.
 -- Wakes also for ids that other programs pushed, since every queue with ids and without a token gets one.
--- Calls: EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SCARD SMEMBERS
---        SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SCARD
+--        SMEMBERS SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
 
-local RESERVED = 30
 local most, moved, next_due = tonumber(ARGV[1]), 0, nil
 local queues = call('SMEMBERS', KEYS[1])
 
@@ -38,23 +37,12 @@ local function promote(queue, id)
   if why == 'BROKEN' then quarantine('unreadable', 'run', id, 'queue', queue) end
 end
 
--- Slots of those that hold them no longer, and reservations that were not used in time, go to the next in the row.
-local function mend(name)
-  local holders = LIMIT .. name .. ':holders'
-  local flat = try('ZRANGE', holders, 0, -1, 'WITHSCORES')
-  for i = 1, #flat, 2 do
-    local id, token = string.match(flat[i], '^(.*):([^:]*)$')
-    local run = id and try('HMGET', JOB .. id, 'state_type', 'token')
-    local is_stale = not run or (token == 'reserved' and tonumber(flat[i + 1]) < NOW - RESERVED)
-      or (token ~= 'reserved' and not (HELD_TYPES[run[1]] and run[2] == token))
-    if is_stale then call('ZREM', holders, flat[i]) end
-  end
-  if grant(name) < AT_ONCE and call('EXISTS', LIMIT .. name) == 0 then call('SREM', LIMITS, name) end
-end
-
 local limits = try('SMEMBERS', LIMITS)
 for i = 1, #limits do
-  if call('EXISTS', LIMIT .. limits[i] .. ':waiters') == 1 then mend(limits[i]) end
+  local name = limits[i]
+  if call('EXISTS', LIMIT .. name .. ':waiters') == 1 and mend(name) < AT_ONCE and call('EXISTS', LIMIT .. name) == 0 then
+    call('SREM', LIMITS, name)
+  end
 end
 
 for _, queue in ipairs(queues) do

@@ -7,8 +7,8 @@
 --       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
 -- everything goes back uncounted.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM
---        PUBLISH RPUSH SET SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH
+--        LTRIM PUBLISH RPUSH SET SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
 
 local budget, crash_retention, cancel_retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local named = tonumber(ARGV[4])
@@ -50,7 +50,9 @@ local function bury(worker, why, current)
     if stuck then return end
     entry.run, entry.problem = run, problem
   end
-  if call('ZREM', KEYS[1], worker) == 0 and #hand == 0 then return 0, { worker, 0, 0, 0 } end
+  local had_lease = call('ZREM', KEYS[1], worker) == 1
+  give_up_all(worker)
+  if not had_lease and #hand == 0 then return 0, { worker, 0, 0, 0 } end
   for _, entry in ipairs(hand) do
     -- What was ended before it may have changed what ties it.
     local run, problem = entry.run and entry.run.ties and load(entry.id) or entry.run, entry.problem

@@ -4,7 +4,7 @@
 -- Answer: {tag, seq, state type, state name}. tag: OK, CHANGED (another seq), TERMINAL (COMPLETED, and not asked for),
 --       RUNNING (it has not ended), GONE, BROKEN. A repeat of the same operation answers OK with what holds now.
 -- Calls: DEL EXISTS EXPIRE GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST PUBLISH RPUSH
---        SADD SCARD SMEMBERS TIME TYPE ZADD ZCARD ZRANGE ZREM
+--        SADD SCARD SMEMBERS TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local id, known, operation, actor, message = ARGV[1], tonumber(ARGV[2]), ARGV[3], given(ARGV[4]), given(ARGV[5])
 local delay = tonumber(ARGV[6])

@@ -3,7 +3,7 @@
 -- ARGV: name, slots ('' deletes the limit: everybody who waits for it goes on), slots that free themselves per second or ''.
 -- Answer: how many runs wait for it still. Repeatable: it writes what shall hold.
 -- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SADD SREM
---        TIME TYPE ZADD ZCARD ZRANGE ZREM
+--        TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local name, slots, decay = ARGV[1], given(ARGV[2]), given(ARGV[3])
 

@@ -66,8 +66,10 @@ end
 
 local function strike(id, kind, key, member)
   local run, why = load(id)
-  if why == 'BROKEN' or kind == 'slot' and call('ZSCORE', KEYS[2], member) then return 0 end
+  local process, hold = process_of(kind == 'slot' and member or '')
+  if why == 'BROKEN' or process and has_lease(process) then return 0 end
   if run and belongs(run, kind, key, member) or not take_out(kind, key, member) then return 0 end
+  if process then try('HDEL', SLOTS .. process, hold) end
   if kind == 'slot' then grant(string.match(key, '^' .. LIMIT .. '(.*):holders$')) end
   return 1
 end

@@ -16,7 +16,7 @@ RESERVED: Final = "reserved"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a slot: a run, a run for which one is kept until it begins, or a process."""
+    """Who has a slot: a run, a run for which one is kept until it begins, or a process (once for each of its slots)."""
 
     member: str
     """As it is stored."""
@@ -42,8 +42,10 @@ class Limit:
     waiting: int | None
     holders: tuple[Holder, ...]
     waiters: tuple[str, ...]
-    """Ids, in the order in which they get slots."""
+    """Ids, and processes as they are stored, in the order in which they get slots."""
     problems: Mapping[str, str]
+    decay: float | None = None
+    """Slots taken by rate that free themselves per second."""
 
 
 def limit_names(transport: Transport) -> list[str]:
@@ -73,12 +75,13 @@ def _limit(name: str, at: float, found: dict[str, Limit]) -> Steps[None]:
     limit, holders, waiters = keys.limit(name), keys.limit_part(name, "holders"), keys.limit_part(name, "waiters")
     answers = yield [
         ("HGET", bytes_of(limit), "slots"),
+        ("HGET", bytes_of(limit), "decay"),
         ("ZCARD", bytes_of(holders)),
         ("ZRANGE", bytes_of(holders), 0, MOST - 1, "WITHSCORES"),
         ("ZCARD", bytes_of(waiters)),
         ("ZRANGE", bytes_of(waiters), 0, MOST - 1),
     ]
-    of = {"slots": limit, "used": holders, "holders": holders, "waiting": waiters, "waiters": waiters}
+    of = {"slots": limit, "decay": limit, "used": holders, "holders": holders, "waiting": waiters, "waiters": waiters}
     problems: dict[str, str] = {}
     told = readable(dict(zip(of, answers, strict=True)), of, problems)
     flat = told["holders"] or ()
@@ -86,6 +89,7 @@ def _limit(name: str, at: float, found: dict[str, Limit]) -> Steps[None]:
     found[name] = Limit(
         name=name,
         slots=None if told["slots"] is None else whole(text_of(told["slots"])),
+        decay=None if told["decay"] is None else number(text_of(told["decay"])),
         used=told["used"],
         waiting=told["waiting"],
         holders=(yield from _holders(members, at)),
@@ -95,11 +99,11 @@ def _limit(name: str, at: float, found: dict[str, Limit]) -> Steps[None]:
 
 
 def _holders(members: Sequence[tuple[str, float]], at: float) -> Steps[tuple[Holder, ...]]:
-    """Each with its process and the lease of that. A process has no colon in its name, a run's row has one."""
-    runs = [member.rpartition(":")[0] for member, _ in members]
+    """Each with its process and the lease of that."""
+    runs = ["" if keys.process_of(member) else member.rpartition(":")[0] for member, _ in members]
     records = yield [("HGET", bytes_of(keys.job(run_id)), "worker_name") for run_id in runs]
     workers = [
-        member if not run_id else None if member.endswith(f":{RESERVED}") else _text(record)
+        keys.process_of(member) or member if not run_id else None if member.endswith(f":{RESERVED}") else _text(record)
         for (member, _), run_id, record in zip(members, runs, records, strict=True)
     ]
     leases = yield [("ZSCORE", keys.LEASES, bytes_of(worker or "")) for worker in workers]

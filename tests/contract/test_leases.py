@@ -79,11 +79,11 @@ def test_a_lease_that_could_not_be_renewed_for_its_length_is_lost() -> None:
     assert (lease.is_lost(), lease.is_told) == (True, False)
 
 
-def test_what_could_not_be_done_is_done_with_a_later_beat(leases: Leases) -> None:
-    done: list[int] = []
-    leases.current()
-    leases.later(lambda: done.append(1))
-    eventually(lambda: done == [1])
+def test_with_each_beat_something_else_can_be_renewed(leases: Leases) -> None:
+    renewed: list[str] = []
+    leases.with_each_beat(lambda lease: renewed.append(lease.name))
+    name = leases.current().name
+    eventually(lambda: renewed[:2] == [name, name])
 
 
 def test_a_run_under_the_lease_that_is_to_end_is_told(store: Store, leases: Leases) -> None:

@@ -71,7 +71,7 @@ class Scan:
 
 
 # How each family of keys that matters here is read; what is not listed is not looked at.
-_HASHES = ("rq:job:", "baton:worker:", "baton:counts")
+_HASHES = ("rq:job:", "baton:worker:", "baton:slots:", "baton:counts")
 _LISTS = ("rq:queue:", "baton:wake:", "baton:continue")
 _ZSETS = (
     *("rq:wip:", "rq:scheduled:", "rq:deferred:", "rq:finished:", "rq:failed:", "rq:canceled:"),
@@ -181,7 +181,8 @@ def _waiting(scan: Scan) -> Iterator[tuple[str, str]]:
                 yield f"queue {queue}", run_id
     for name, (_, _, waiters) in scan.limits().items():
         for run_id in waiters:
-            yield f"waiters {name}", run_id
+            if "/" not in run_id:
+                yield f"waiters {name}", run_id
 
 
 def _indexed(scan: Scan) -> Iterator[tuple[str, str]]:
@@ -308,8 +309,15 @@ def _of_lifetimes(scan: Scan) -> Iterator[str]:
 
 
 def _of_limits(scan: Scan) -> Iterator[str]:
+    leased = set(scan.values.get("baton:leases", ()))
     for name, (_, holders, _) in scan.limits().items():
         for member in holders:
+            process, *rest = member.split("/")
+            if rest:
+                noted = scan.values.get(f"baton:slots:{process}", {}).get(rest[0], "").split()
+                if process not in leased or name not in noted:
+                    yield f"{member} holds a slot of {name}, but is noted to have {noted}"
+                continue
             run_id, _, mark = member.rpartition(":")
             run = scan.runs.get(run_id, {"state_type": "gone"})
             is_its_own = name in run.get("limits", "").split()
