@@ -21,9 +21,9 @@ from shared.errors import AcquireConcurrencySlotTimeoutError, Closed, Concurrenc
 from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.settings import Settings
-from shared.slots import Holder, Slots, Taken, heard
+from shared.slots import NO_ATTEMPT, Holder, Slots, Taken, heard
 from shared.transport import Exchange
-from worker.context import current_context
+from worker.context import RunContext, current_context
 from worker.housekeeping import Upkeep
 from worker.leases import Lease, Leases
 
@@ -58,9 +58,14 @@ class Holds:
             raise Closed
         context = current_context()
         if context is not None and context.seat is not None and context.seat[1] == self.exchange.address:
-            return Holder(context.seat[0], f"{context.run_id}:{context.fence}"), None
+            return Holder(context.seat[0], _attempt(context) or NO_ATTEMPT), None
         lease = self.leases.current()
         return Holder(lease.name), lease
+
+    def is_here(self, holder: Holder) -> bool:
+        """True in the body of the attempt that took slots as this holder."""
+        attempt = _attempt(current_context())
+        return attempt is not None and attempt == holder.attempt
 
     def upkeep(self) -> Upkeep:
         """What frees the slots of the dead where no fleet does."""
@@ -85,6 +90,10 @@ class Holds:
         )
 
 
+def _attempt(context: RunContext | None) -> str | None:
+    return None if context is None else f"{context.run_id}:{context.fence}"
+
+
 class Hold:
     """Slots of some limits, of all or of none: `take`, then `free`, once."""
 
@@ -104,7 +113,9 @@ class Hold:
 
     def is_lost(self) -> bool:
         """True if others may have these slots by now."""
-        return self.lease is not None and self.lease.is_lost()
+        if self.lease is not None:
+            return self.lease.is_lost()
+        return not self._holds.is_here(self._holder)
 
     def take(self, seconds: float | None = None) -> None:
         """Wait until there are slots, for so many seconds at most; None is for ever, 0 not at all.
