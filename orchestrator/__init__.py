@@ -8,6 +8,7 @@ from orchestrator.resolve import resolve_futures_to_data, resolve_futures_to_sta
 from orchestrator.slots import arate_limit, concurrency, rate_limit
 from orchestrator.tasks import Task, task
 from shared.annotations import allow_failure, opaque, quote, unmapped
+from shared.transactions import transaction
 from worker.context import get_run_context, get_run_logger, tags
 from worker.process_hooks import on_worker_start, on_worker_stop
 
@@ -32,6 +33,7 @@ __all__ = [
     "resolve_futures_to_states",
     "tags",
     "task",
+    "transaction",
     "unmapped",
     "wait",
 ]

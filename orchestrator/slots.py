@@ -26,7 +26,7 @@ MOST_NAMES: Final = 50
 
 
 def concurrency(
-    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, *, strict: bool = False
+    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> "Concurrency":
     """Hold slots of these limits for the length of a block, `with` or `async with`: of all, or of none.
 
@@ -125,7 +125,7 @@ class Concurrency:
 
 
 def rate_limit(
-    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, *, strict: bool = False
+    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> None:
     """Wait until this may be done, by limits whose slots free themselves: so many at once, so many per second after.
 
@@ -149,7 +149,7 @@ def rate_limit(
 
 
 async def arate_limit(
-    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, *, strict: bool = False
+    names: str | Iterable[str], occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> None:
     """The same as `rate_limit`, without blocking the event loop."""
     wanted = (_names(names), _occupy(occupy), _seconds(timeout_seconds))

@@ -161,8 +161,8 @@ class Transaction:
         """Keep a copy of this value for its hooks, and for the transactions in its block."""
         self.values[name] = deepcopy(value)
 
-    def get(self, name: str, default: Any = _NOT_GIVEN) -> Any:
-        """A copy of the value that was set here, or in the nearest transaction around.
+    def get(self, name: str, default: Any = ...) -> Any:
+        """A copy of the value that was set here, or in the nearest transaction around; else the default.
 
         Raises:
             InvalidValue: nowhere, and no default was given.
@@ -170,7 +170,7 @@ class Transaction:
         for one in (self, *self._around()):
             if name in one.values:
                 return deepcopy(one.values[name])
-        if default is _NOT_GIVEN:
+        if default is ...:
             raise InvalidValue(f"Could not retrieve value for unknown key: {name}")
         return default
 

@@ -28,6 +28,7 @@ OF_THE_PAGE = (
     "shared.isolation",
     "shared.results",
     "shared.runs",
+    "shared.transactions",
     "orchestrator",
 )
 # Public names that do not stand on the page, by the reason for it.
@@ -42,7 +43,10 @@ REASONS = {
     },
     "for stores of results": {
         *("LockManager", "MOST_BYTES", "OWN_KEY_SECONDS", "RecordStore", "ResultSource", "UNKEPT", "encoded_result"),
-        "record_of",
+        *("TransactionStore", "record_of"),
+    },
+    "for what stands on transactions": {
+        f"Transaction.{name}" for name in ("in_order", "record", "rollback_steps", "unlock_steps")
     },
     "about runs and tasks": {
         *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
