@@ -223,8 +223,9 @@ def test_rows_that_belong_where_they_are_are_never_struck(store: Store) -> None:
 
 def test_a_slot_of_a_living_process_is_never_struck(store: Store) -> None:
     tied(store.ledger)
-    store.client.zadd("baton:limit:tag:db:holders", {"t1": 1})
-    assert (found(store), store.ledger.strike([Stray("", "slot", "baton:limit:tag:db:holders", "t1")])) == ([], [False])
+    store.client.zadd("baton:limit:tag:db:holders", {"t1/hold/1": 1})
+    struck = store.ledger.strike([Stray("", "slot", "baton:limit:tag:db:holders", "t1/hold/1")])
+    assert (found(store), struck) == ([], [False])
 
 
 def test_a_slot_that_is_struck_goes_to_who_waits_for_one(store: Store) -> None:

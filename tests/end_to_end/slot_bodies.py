@@ -58,7 +58,10 @@ async def arated(name: str) -> float:
 
 
 def main(number: int, seconds: float) -> None:
-    """Hold a slot of `db` so many times, for so many seconds each."""
+    """Hold a slot of `db` so many times, for so many seconds each, after being told to begin."""
+    with plain() as client:
+        client.rpush("test:ready", os.getpid())
+        client.blpop(["test:go"], 30)
     with Orchestrator():
         for _ in range(number):
             with concurrency("db"), counted():

@@ -244,9 +244,12 @@ def test_three_processes_never_hold_more_slots_than_there_are(
     baton: Orchestrator, client: "redis.Redis", program: Callable[[int, float], "subprocess.Popen[bytes]"]
 ) -> None:
     baton.set_limit("db", 2)
-    codes = [process.wait(60) for process in [program(10, 0.005) for _ in range(3)]]
+    processes = [program(10, 0.005) for _ in range(3)]
+    eventually(lambda: client.llen("test:ready") == 3)
+    client.rpush("test:go", 1, 2, 3)
+    codes = [process.wait(60) for process in processes]
     inside = [int(number) for number in client.lrange("test:inside", 0, -1)]
-    assert (codes, len(inside), max(inside), holders(client)) == ([0, 0, 0], 30, 2, [])
+    assert (codes, len(inside), max(inside) <= 2, holders(client)) == ([0, 0, 0], 30, True, [])
     assert client.zrange("baton:leases", 0, -1) == []
 
 
@@ -254,6 +257,7 @@ def test_the_slot_of_a_process_that_was_killed_is_free_when_its_lease_is_over_wi
     baton: Orchestrator, client: "redis.Redis", program: Callable[[int, float], "subprocess.Popen[bytes]"]
 ) -> None:
     baton.set_limit("db", 1)
+    client.rpush("test:go", 1)
     process = program(1, 60)
     eventually(lambda: holders(client))
     process.kill()
