@@ -45,6 +45,7 @@ class Holds:
         self._settings = settings
         self._known: dict[str, str] = {}
         self._closed = False
+        self._were_any = False
         self.leases.with_each_beat(self._renew)
 
     def holder(self) -> tuple[Holder, Lease | None]:
@@ -74,6 +75,7 @@ class Holds:
     def enter(self, hold: str, process: str) -> None:
         """This hold is asked for, or held."""
         self._known[hold] = process
+        self._were_any = True
 
     def leave(self, hold: str) -> None:
         """It is neither."""
@@ -85,9 +87,9 @@ class Holds:
         self.leases.end()
 
     def _renew(self, lease: Lease) -> None:
-        self.slots.renew(
-            lease.name, [hold for hold, process in self._known.copy().items() if process == lease.name], UNKNOWN_FOR
-        )
+        if self._were_any:
+            known = [hold for hold, process in self._known.copy().items() if process == lease.name]
+            self.slots.renew(lease.name, known, UNKNOWN_FOR)
 
 
 def _attempt(context: RunContext | None) -> str | None:

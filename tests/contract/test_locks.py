@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from shared.isolation import IsolationLevel
+from shared.result_storage import MemoryStorage
+from shared.results import ResultStore
 from shared.transactions import transaction
 from shared.upkeep import Death
 from tests.contract.conftest import fake_store, real_store
 from tests.support.ledgers import Store, closed, keyspace
-from tests.support.memory_store import MemoryStore
 from tests.support.waiting import eventually
 from worker.locks import LimitLocks, lock_name
 from worker.slots import Holds
@@ -102,29 +103,15 @@ def test_a_key_that_no_limit_can_be_called_is_named_by_its_digest(key: str) -> N
     assert (name[:12], len(name), name == lock_name(f"{key}.")) == ("lock:sha256.", 76, False)
 
 
-class Locked(MemoryStore):
-    """A store whose locks are those of limits."""
-
-    def __init__(self, locks: LimitLocks, shared: MemoryStore) -> None:
-        super().__init__()
-        self.records = shared.records
-        self._locks = locks
-
-    def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
-        return self._locks.acquire_lock(key, holder, timeout)
-
-    def release_lock(self, key: str, holder: str | None = None) -> None:
-        self._locks.release_lock(key, holder)
-
-
 def test_of_two_serializable_transactions_one_runs_and_the_other_reads(
     store: Store, locks: tuple[LimitLocks, LimitLocks]
 ) -> None:
-    shared, said, both = MemoryStore(), list[str](), threading.Barrier(2)
+    shared, said, both = MemoryStorage(), list[str](), threading.Barrier(2)
 
     def block(mine: LimitLocks) -> None:
         both.wait(10)
-        with transaction("k", Locked(mine, shared), isolation_level=IsolationLevel.SERIALIZABLE) as txn:
+        results = ResultStore(shared, lock_manager=mine)
+        with transaction("k", results, isolation_level=IsolationLevel.SERIALIZABLE) as txn:
             said.append("reads" if txn.is_committed() else "runs")
             txn.stage(1)
 
@@ -133,4 +120,4 @@ def test_of_two_serializable_transactions_one_runs_and_the_other_reads(
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert (said, shared.values(), limits(store)) == (["runs", "reads"], {"k": 1}, [])
+    assert (said, ResultStore(shared).read("k").result, limits(store)) == (["runs", "reads"], 1, [])
