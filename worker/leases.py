@@ -127,7 +127,7 @@ class Leases:
     def with_each_beat(self, call: Callable[[Lease], object]) -> None:
         """Have this called after each beat that was answered, in the thread that renews.
 
-        It may raise RedisUnavailable; what it could not do it does with a later beat.
+        What it could not do, it may do with a later beat.
         """
         self._calls.append(call)
 
@@ -166,12 +166,17 @@ class Leases:
         sent = monotonic()
         answer = self._ledger.beat([self._pulse(lease)])
         if lease.name in answer.buried:
+            log.warning("lease %s was taken away: what was held under it may be held by others", lease.name)
             lease.lose()
             return
         lease.renewed(sent)
         self._tell(answer.to_cancel)
         for call in list(self._calls):
-            call(lease)
+            try:
+                call(lease)
+            except Exception:
+                # Whatever it is: without this thread the lease would be lost.
+                log.exception("lease %s: what is to be done with each beat was not done", lease.name)
 
     def _tell(self, to_end: Sequence[Ended]) -> None:
         for ended in to_end:
