@@ -62,8 +62,11 @@ class Script:
     sha: str
 
 
-_FENCE = "local is_fenced = true"
-"""The line of `cycle.lua` that a test changes to see what then goes wrong."""
+_SWITCHES = {
+    "alone": ("return run.crashes > 0 or", "return"),
+    "fence": ("local is_fenced = true", "local is_fenced = false"),
+}
+"""Texts of `cycle.lua` that a test changes, and into what, to see what then goes wrong."""
 
 # A comment or a text, as it is; or a name that may be one of a key: not a field, neither read nor in a table.
 _WORD = re.compile(r"(--[^\n]*|'[^'\n]*')|(?<![.\w])([A-Z_]+)\b(?!\s*=[^=])")
@@ -83,8 +86,9 @@ def _compose(name: str) -> Script:
     parts = ", ".join(f"'{part}'" for part in keys.RUN_PARTS)
     lines = [f"local PARTS = {{ {parts} }}", first, "return (function()", *others, "end)()", ""]
     text = _with_key_names("\n".join(lines))
-    if is_off("fence"):
-        text = text.replace(_FENCE, "local is_fenced = false")
+    for switch, (here, instead) in _SWITCHES.items():
+        if is_off(switch):
+            text = text.replace(here, instead)
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from shared.clock import monotonic
+from shared.failpoints import is_off
 from worker.endings import Endings
 from worker.hand import Buried
 from worker.page import Body, Page
@@ -121,7 +122,7 @@ def _live(name: str, page: Page, work: Work, parent: int, inherited: Sequence[Ca
 
 def _die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends. Where it cannot, the missing beats end it."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not is_off("death_signal"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(EXIT_INTERNAL)

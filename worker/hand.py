@@ -17,7 +17,7 @@ from typing import TypeVar
 from shared.clock import monotonic
 from shared.commands import Claim, Cycle, Outcome, Recorded, Report, Seat
 from shared.errors import BatonError, RedisUnavailable, StorageFull
-from shared.failpoints import is_off
+from shared.failpoints import failpoint, is_off
 from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.runs import TaskRun
@@ -142,7 +142,11 @@ class Hand:
                 want = 0  # ends are recorded at maxmemory too, but nothing new may begin
                 raise
 
+        if self._finished:
+            failpoint("finish.before")
         answer = self._insist(call)
+        if self._finished:
+            failpoint("finish.after")
         self._hear(answer)
         self._waiting.extend(answer.claims)
         return answer
@@ -160,7 +164,7 @@ class Hand:
             raise Buried(self._seat.worker)
 
     def _return_waiting(self, why: str) -> None:
-        if self._waiting:
+        if self._waiting and not is_off("give_back"):
             held = [(claim.run_id, claim.token) for claim in self._waiting]
             self._insist(lambda: self._ledger.give_back(self._seat.worker, held, why))
             self._waiting.clear()

@@ -8,6 +8,7 @@ import logging
 from shared.clock import monotonic
 from shared.commands import AT_ONCE
 from shared.errors import RedisUnavailable
+from shared.failpoints import failpoint, is_off
 from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
 from shared.settings import Settings
@@ -47,7 +48,7 @@ class Upkeep:
             self._reap_at = self._sweep_at = monotonic() + PAUSE_AFTER_ERROR
 
     def _reap(self) -> float:
-        if self._server_is_young():
+        if is_off("reap") or self._server_is_young():
             return self._settings.reap
         buried = self._ledger.reap()
         for row in buried:
@@ -58,6 +59,8 @@ class Upkeep:
                 row.ended,
                 row.uncounted,
             )
+        if buried:
+            failpoint("reap.batch")
         return 0.0 if buried else self._settings.reap
 
     def _server_is_young(self) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from shared.errors import RedisUnavailable
+from shared.failpoints import failpoint
 from shared.keys import wake
 from shared.settings import Settings
 from shared.transport import Line
@@ -132,8 +133,8 @@ class WorkLoop:
                 return
             if is_quiet:
                 time.sleep(seconds)  # not at the lists: a token that wakes one who begins nothing is lost
-            else:
-                self._line.pop(self._wake_lists, seconds)
+            elif self._line.pop(self._wake_lists, seconds):
+                failpoint("wake.taken")
         except RedisUnavailable as error:
             log.warning("%s", error)
         finally:
