@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def command(
 class Fleet:
     """A running `baton worker`: its supervisor's pid, its children, its log. Settings go into its environment.
 
-    `given` are fields of FleetOptions.
+    `given` are fields of FleetOptions. `under` is a program, with its arguments, that becomes the fleet's.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Fleet:
         cwd: Path = ROOT,
         concurrency: int = 1,
         given: Mapping[str, Any] | None = None,
+        under: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         self.concurrency = concurrency
@@ -82,7 +83,7 @@ class Fleet:
             program = [sys.executable, "-m", "tests.support.fleet_program", json.dumps(given)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*program, "-m", module, "--concurrency", str(concurrency), *options],
+                [*under, *program, "-m", module, "--concurrency", str(concurrency), *options],
                 cwd=cwd,
                 env={**environment(url, **settings), "BODY_LOG": str(bodies)},
                 stdout=log,

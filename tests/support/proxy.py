@@ -63,6 +63,7 @@ class Proxy:
         self._held: list[tuple[Direction, bool | None]] = []
         self._delays: list[tuple[Direction, float]] = []
         self._to_lose: list[tuple[bytes, threading.Event]] = []
+        self._dropped: list[bytes] = []
         self._refuses = False
         self._closing = False
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -117,6 +118,15 @@ class Proxy:
             yield
         finally:
             self._do(lambda: setattr(self, "_refuses", False))
+
+    @contextmanager
+    def drop(self, request: bytes) -> Iterator[None]:
+        """Let no request with these bytes in it reach the server: its connection is cut."""
+        self._do(lambda: self._dropped.append(request))
+        try:
+            yield
+        finally:
+            self._do(lambda: self._dropped.remove(request))
 
     def lose_reply(self, request: bytes = b"") -> threading.Event:
         """Let the next request with these bytes in it reach the server, but not its reply: the connection is cut.
@@ -214,12 +224,14 @@ class Proxy:
         flow.size += len(data)
 
     def _passes(self, link: _Link, flow: _Flow, data: bytes) -> bool:
-        """Note what goes by; False if it is a reply that is to be lost."""
+        """Note what goes by; False if it is a request that is to be dropped, or a reply that is to be lost."""
         if flow.direction == "to_client":
             link.asks = False
             if link.loses is not None:
                 link.loses.set()
             return link.loses is None
+        if any(request in data for request in self._dropped):
+            return False
         self.round_trips += not link.asks
         link.asks = True
         link.marked = link.marked or self._mark in data
