@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -280,21 +279,6 @@ def segfault_once() -> int:
         if get_run_context().attempt == 1:
             ctypes.string_at(0)
         return get_run_context().attempt
-
-
-@task
-def poison_fleet() -> None:
-    """Kill the supervisor, and this process with it, each time."""
-    with logged():
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-
-
-@task
-def poison() -> None:
-    """Kill the process, each time."""
-    with logged():
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 # --- bodies with hooks ------------------------------------------------------------------------------------------------

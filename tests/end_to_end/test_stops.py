@@ -87,20 +87,6 @@ def test_a_body_that_outlasts_the_grace_is_run_by_another_fleet(
     assert (run.run_count, run.crashes, run.attempt) == (1, 0, 2)
 
 
-def test_a_second_signal_ends_it_at_once(
-    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
-) -> None:
-    workers = fleet()
-    run_id = in_its_body(fleet, baton, tmp_path / "gate")
-    asked_at = server_time(client)
-    ask_to_stop(workers)
-    workers.process.send_signal(signal.SIGINT)
-    assert workers.process.wait(10) == 0
-    given_back = baton.history(run_id)[-1]
-    assert (given_back.name, given_back.message) == ("Pending", GIVEN_BACK)
-    assert seconds_after(asked_at, given_back) <= 2
-
-
 def test_a_fleet_that_cannot_reach_redis_ends_after_its_grace(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         workers = on.fleet(concurrency=2, stop_grace=1)

@@ -8,8 +8,8 @@ import pytest
 
 from shared import keys
 from shared.scripts import SCRIPTS
-from shared.states import Failed
 from shared.state_types import StateType
+from shared.states import Failed
 from tests.faults.bodies import held, held_for_a_while, hold_interpreter
 from tests.support.fleets import Fleet, Fleets, is_alive, send, server_time, told
 from tests.support.proxy import proxy_to

@@ -108,6 +108,18 @@ def test_the_reply_that_is_lost_is_that_of_the_named_request(
         assert (lost.is_set(), direct.get("counter"), client.incr("counter")) == (True, "1", 2)
 
 
+def test_a_request_that_is_dropped_does_not_arrive(
+    proxy: Proxy, connected: Callable[[], redis.Redis], server: RedisServer
+) -> None:
+    client = connected()
+    with proxy.drop(b"INCR"):
+        assert client.ping()
+        with pytest.raises(ConnectionError):
+            client.incr("counter")
+    with server.client() as direct:
+        assert (direct.get("counter"), client.incr("counter")) == (None, 1)
+
+
 def test_whoever_is_refused_is_hung_up_on(proxy: Proxy, connected: Callable[[], redis.Redis]) -> None:
     with proxy.refuse(), pytest.raises(ConnectionError):
         connected().ping()
