@@ -101,7 +101,7 @@ def a_run_kills_its_fleet(trial: Trial, _gate: Path, switches: str) -> Wrong:
     bad = futures.pop(10)
     hasty = {"lease": 1, "beat": 0.3, "reap": 0.3, "busy_after": 60, "failpoints": switches}
     for _ in range(3):
-        trial.begin_fleet(**hasty).process.wait(10)
+        trial.begin_fleet(**hasty).process.wait(30)
     trial.fleet(**hasty)
     bad.wait(10)
     charged = {future.run_id: future.wait(10) and trial.charged(future.run_id)[2] for future in futures}

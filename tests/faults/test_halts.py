@@ -20,12 +20,12 @@ GIVEN_UP = ["Pending", "Running", "Pending", "Rerunning"]
 ONE_PAUSE = Verdict({}, 1, [])
 
 
-def halted_in_body(trial: Trial, gate: Path) -> tuple[Fleet, str, list[int]]:
-    """A fleet that stands still with a run in its body, the run, and the fleet's processes, supervisor first."""
-    halted = trial.fleet()
+def fleet_in_body(trial: Trial, gate: Path) -> tuple[Fleet, str]:
+    """A fleet, and the run that is in its body."""
+    fleet = trial.fleet()
     run_id = trial.submit(held, gate=str(gate)).run_id
     trial.in_body(run_id)
-    return halted, run_id, halted.halt()
+    return fleet, run_id
 
 
 def opened(gate: Path, attempt: int) -> None:
@@ -42,10 +42,11 @@ def is_renewed(trial: Trial, fleet: Fleet, before: dict[str, int]) -> bool:
 
 def test_what_a_fleet_held_that_slept_beyond_its_lease_is_done_by_another_one(trial: Trial, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    halted, run_id, pids = halted_in_body(trial, gate)
+    halted, run_id = fleet_in_body(trial, gate)
     before = halted.workers(trial.client)
+    trial.fleet()
     with trial.recovering(run_id):
-        trial.fleet()
+        pids = halted.halt()
     trial.in_body(run_id, 2)
     opened(gate, 1)
     send(signal.SIGCONT, pids[1:])  # its child ends its body and reports before its supervisor can end it
@@ -60,8 +61,9 @@ def test_what_a_fleet_held_that_slept_beyond_its_lease_is_done_by_another_one(tr
 
 def test_a_body_whose_fleet_wakes_too_late_is_ended_with_its_process(trial: Trial, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    halted, run_id, pids = halted_in_body(trial, gate)
+    halted, run_id = fleet_in_body(trial, gate)
     before = halted.workers(trial.client)
+    pids = halted.halt()
     trial.fleet()
     trial.in_body(run_id, 2)
     send(signal.SIGCONT, pids)
@@ -102,7 +104,8 @@ def test_a_fleet_that_wakes_too_late_changes_nothing_of_a_run_that_has_ended(
     trial: Trial, tmp_path: Path, meanwhile: Callable[[Trial, Path, str], str], name: str, reason: str
 ) -> None:
     gate = tmp_path / "gate"
-    _, run_id, pids = halted_in_body(trial, gate)
+    halted, run_id = fleet_in_body(trial, gate)
+    pids = halted.halt()
     assert meanwhile(trial, gate, run_id) == name
     stored = trial.stored(run_id)
     opened(gate, 1)

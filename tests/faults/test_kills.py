@@ -114,9 +114,9 @@ def test_of_a_fleet_that_is_killed_all_that_was_begun_is_charged_and_begun_alone
     gate = tmp_path / "gate"
     doomed = trial.fleet("-q", ",".join(queues), **NEVER_BUSY)
     futures = holding_sixteen(trial, doomed, gate, queues)
+    well = trial.fleet("-q", ",".join(queues), **NEVER_BUSY)
     with trial.recovering(futures[-1].run_id):
         doomed.kill()
-        well = trial.fleet("-q", ",".join(queues), **NEVER_BUSY)
     trial.in_body(futures[0].run_id, 2)
     at_once = trial.client.hlen(keys.held(*well.workers(trial.client)))
     gate.touch()

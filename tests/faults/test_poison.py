@@ -29,7 +29,7 @@ def test_a_run_that_kills_its_fleet_each_time_ends_crashed_and_takes_no_neighbou
     futures = trial.submit_many([(quick, {})] * 10 + [(poison_fleet, {})] + [(quick, {})] * 10)
     bad = futures.pop(10)
     hasty = {"lease": 1, "beat": 0.3, "reap": 0.3, "busy_after": 60}
-    codes = [trial.begin_fleet(**hasty).process.wait(10) for _ in range(3)]
+    codes = [trial.begin_fleet(**hasty).process.wait(30) for _ in range(3)]
     trial.fleet(**hasty)
     assert (bad.wait(10).type, starts(trial.fleets.body_log(), bad.run_id)) == (StateType.CRASHED, 3)
     assert {future.wait(10).type for future in futures} == {StateType.COMPLETED}

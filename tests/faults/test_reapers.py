@@ -35,7 +35,7 @@ def test_what_a_reaper_leaves_that_is_killed_in_its_midst_others_do(trial: Trial
     futures = trial.submit_many([(quick, {})] * MANY)
     dead_workers(trial)
     killed = trial.begin_fleet("-q", "another", failpoints="reap.batch=kill")
-    assert killed.process.wait(10) == -signal.SIGKILL
+    assert killed.process.wait(30) == -signal.SIGKILL
     left = trial.client.zcard(keys.RUNNING)
     assert 0 < left < MANY
     trial.fleet(concurrency=2)
@@ -49,7 +49,7 @@ def test_fleets_that_keep_house_at_the_same_time_move_each_run_once(trial: Trial
     dead_workers(trial)
     due = trial.submit_many([(quick.with_options(delay=1), {})] * 500)
     fleets = [trial.begin_fleet("-q", "another") for _ in range(4)]
-    eventually(lambda: trial.client.llen(keys.queue("default")) == MANY + len(due))
+    eventually(lambda: trial.client.llen(keys.queue("default")) == MANY + len(due), 30)
     assert [fleet.process.poll() for fleet in fleets] == [None] * 4
     trial.fleet(concurrency=2)
     assert {future.wait(20).name for future in (*futures, *due)} == {"Completed"}
