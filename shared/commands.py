@@ -290,6 +290,12 @@ def give_back(worker: str, held: Sequence[tuple[str, str]], message: str, settin
     return Request(SCRIPTS["give_back"], [keys.RUNNING, keys.COUNTS], arguments, texts)
 
 
+def give_back_after(worker: str, run_id: str, token: str, message: str, settings: Settings) -> Request[list[str]]:
+    """Put back, uncounted, what a worker began in one batch with this attempt and behind it."""
+    arguments: list[Argument] = [worker, message, settings.retention_cancelled, "after", run_id, token]
+    return Request(SCRIPTS["give_back"], [keys.RUNNING, keys.COUNTS], arguments, texts)
+
+
 def texts(answer: Any) -> list[str]:
     """An answer of texts."""
     return [text(part) for part in answer]

@@ -88,6 +88,10 @@ class RunLedger:
         """Put attempts (run id, token) back to the head of their queues, uncounted. Repeatable: by token."""
         return self._send(commands.give_back(worker, held, message, self._settings))
 
+    def give_back_after(self, worker: str, run_id: str, token: str, message: str) -> list[str]:
+        """Put back what this worker began with that attempt and has not come to yet. Repeatable: by tokens."""
+        return self._send(commands.give_back_after(worker, run_id, token, message, self._settings))
+
     def beat(self, pulses: Sequence[Pulse]) -> Beaten:
         """Renew the leases of these workers. Repeatable: it writes what holds now."""
         return self._send(upkeep.beat(pulses, self._settings))

@@ -1,7 +1,7 @@
 """The supervisor of a fleet: keeps its children alive until it is told to stop. One thread, no body, nothing of RQ.
 
 What it waits for is in `_pause`; what it does then, in `_pass`. Births are in `child.py`, the other duties in a module
-each: `beats`, `deaths`, `endings`, `recycling`, `watchdog`, `housekeeping`, `health`.
+each: `beats`, `deaths`, `endings`, `neighbours`, `recycling`, `watchdog`, `housekeeping`, `health`.
 
 # Order at a child's death: its runs go back first, then a new child may begin them.
 """
@@ -28,6 +28,7 @@ from worker.ears import Ears
 from worker.endings import DEAF, Endings
 from worker.health import Condition, Health
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
+from worker.neighbours import Neighbours
 from worker.options import FleetOptions, check_concurrency
 from worker.page import Page
 from worker.recycling import Recycling
@@ -76,6 +77,7 @@ class Fleet:
         self._deaths = Deaths(self._ledger, settings)
         self._recycling = Recycling(options)
         self._watchdog = Watchdog(settings.watchdog)
+        self._neighbours = Neighbours(self._ledger, settings)
         self._stacks = Stacks()
         self._systemd = Systemd()
         self._health = Health(options.health_address)
@@ -169,6 +171,7 @@ class Fleet:
         self._stacks.run()
         self._systemd.alive()
         if not self._beats.cut_off:
+            self._neighbours.run(self._children.values())
             self._upkeep.run()
 
     def _pause(self, signals: Signals) -> None:
@@ -176,7 +179,7 @@ class Fleet:
         timers = [signals.stop_by - monotonic(), self._deaths.due_in()]
         timers += [each.due_in() for each in (self._stacks, self._health, self._systemd)]
         if self._children:
-            timers += [self._beats.due_in(), self._watchdog.due_in()]
+            timers += [each.due_in() for each in (self._beats, self._watchdog, self._neighbours)]
         if len(self._children) < self._concurrency and not signals.stops:
             timers.append(self._spawn_at - monotonic())
         promoter = ears = None

@@ -65,6 +65,7 @@ class Hand:
             answer = self._cycle(min(self._want, most))
             self._seat.turn()
             self._page.rest()
+            self._page.hold_ahead(on=len(answer.claims) > 1)
             if answer.claims:
                 self._since = monotonic()
             return answer
@@ -126,6 +127,7 @@ class Hand:
             if self.overdue_in() != 0.0:
                 return  # the main thread has refilled meanwhile
             self._return_waiting(BUSY)
+            self._page.hold_ahead(on=False)
             if self._finished:
                 self._cycle(0)
             self._since = None

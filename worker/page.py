@@ -20,7 +20,7 @@ _CANCEL = struct.Struct("<Q")
 _COUNT = struct.Struct("<Q")
 _FLAG = struct.Struct("<?")
 _BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
-_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT = 512, 576, 640, 704
+_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT = 512, 576, 640, 704, 768
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,10 @@ class Page:
         """Of all that was started the outcomes are recorded."""
         _STARTED.pack_into(self._memory, _STARTED_AT, b"")
 
+    def hold_ahead(self, *, on: bool) -> None:
+        """Beside the run that is started, others are held that have not started; or there are none any more."""
+        _FLAG.pack_into(self._memory, _AHEAD_AT, on)
+
     def in_start_hooks(self, *, on: bool) -> None:
         """The child runs its start hooks, which may take any time; or has done so."""
         _FLAG.pack_into(self._memory, _HOOKS_AT, on)
@@ -106,6 +110,10 @@ class Page:
     def is_spent(self) -> bool:
         """True if the child has started as many runs as it may."""
         return 0 < self.most_runs() <= self.runs()
+
+    def holds_ahead(self) -> bool:
+        """True if the child may hold runs that have not started."""
+        return bool(_FLAG.unpack_from(self._memory, _AHEAD_AT)[0])
 
     def is_in_start_hooks(self) -> bool:
         """True while the child runs its start hooks."""

@@ -219,8 +219,8 @@ end
 local function hand_of(worker)
   local hand, flat = {}, try('HGETALL', HELD .. worker .. ':runs') -- an error has no items
   for i = 1, #flat, 2 do
-    local cycle, place = string.match(flat[i + 1], '^%d+ (%d+) (%d+)$')
-    hand[#hand + 1] = { id = flat[i], cycle = tonumber(cycle or 0), place = tonumber(place or 0) }
+    local token, cycle, place = string.match(flat[i + 1], '^(%d+) (%d+) (%d+)$')
+    hand[#hand + 1] = { id = flat[i], token = token or '', cycle = tonumber(cycle or 0), place = tonumber(place or 0) }
   end
   table.sort(hand, function(a, b)
     if a.cycle ~= b.cycle then return a.cycle < b.cycle end

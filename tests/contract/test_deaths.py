@@ -108,6 +108,38 @@ def test_a_run_that_is_to_be_cancelled_ends_instead_of_going_back(store: Store) 
     assert (fields_of(store, claim.run_id)["state_type"], queued(store)) == ("CANCELLED", [])
 
 
+def test_what_was_begun_behind_a_run_goes_back_in_order_and_what_came_before_it_stays(store: Store) -> None:
+    first, body, third, fourth = held(store, 4)
+    answers = store.ledger.give_back_after("w1", body.run_id, body.token, "Not started: the worker is busy.")
+    assert (answers, queued(store), [charged(store, each.run_id) for each in (third, fourth)]) == (
+        ["OK", "OK"],
+        [third.run_id, fourth.run_id],
+        [("1", "0", "0")] * 2,
+    )
+    assert sorted(store.client.hkeys("baton:worker:w1:runs")) == sorted([first.run_id, body.run_id])
+
+
+def test_what_was_begun_behind_a_run_is_given_back_once_and_by_its_token_only(store: Store) -> None:
+    body, *others = held(store, 3)
+    before = keyspace(store)
+    assert store.ledger.give_back_after("w1", body.run_id, str(int(body.token) + 1), "Given back.") == []
+    assert (store.ledger.give_back_after("w2", body.run_id, body.token, "Given back."), keyspace(store)) == ([], before)
+    store.ledger.give_back_after("w1", body.run_id, body.token, "Given back.")
+    after = keyspace(store)
+    assert store.ledger.give_back_after("w1", body.run_id, body.token, "Given back.") == []
+    assert store.ledger.give_back("w1", pairs(*others), "Given back.") == ["FENCED"] * 2
+    assert keyspace(store) == after
+
+
+def test_what_was_begun_in_another_cycle_than_a_run_does_not_go_back_for_it(store: Store) -> None:
+    ids = submitted(store.ledger, 4)
+    seat = seated(store.ledger)
+    before, body = begun(store.ledger, seat, 2)
+    later = begun(store.ledger, seat, 2)
+    assert store.ledger.give_back_after("w1", body.run_id, body.token, "Given back.") == []
+    assert ids_of([before, body, *later]) == ids
+
+
 # --- reaping ----------------------------------------------------------------------------------------------------------
 
 

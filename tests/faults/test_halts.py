@@ -10,7 +10,8 @@ from shared import keys
 from shared.scripts import SCRIPTS
 from shared.state_types import StateType
 from shared.states import Failed
-from tests.faults.bodies import held, held_for_a_while, hold_interpreter
+from orchestrator import RunFuture
+from tests.faults.bodies import held, held_for_a_while, hold_interpreter, quick
 from tests.support.fleets import Fleet, Fleets, is_alive, send, server_time, told
 from tests.support.proxy import proxy_to
 from tests.support.trial import SOUND, Trial, Verdict
@@ -190,3 +191,43 @@ def test_a_fleet_whose_beats_are_lost_finds_itself_buried_while_its_body_lives(t
             assert trial.verdict() == SOUND
         finally:
             behind.clear_away()
+
+
+# --- what was begun ahead of a body -----------------------------------------------------------------------------------
+
+
+def holds_interpreter(trial: Trial, _gate: Path) -> RunFuture[int]:
+    return trial.submit(hold_interpreter, seconds=4)
+
+
+def stands_still(trial: Trial, gate: Path) -> RunFuture[int]:
+    return trial.submit(held, gate=str(gate))
+
+
+@pytest.mark.parametrize(
+    ("body", "busy_after"),
+    [(holds_interpreter, 0.3), (stands_still, 2)],  # the second has to be halted before it gives back by itself
+    ids=["it holds the interpreter", "it stands still"],
+)
+def test_what_was_begun_ahead_of_a_body_whose_process_can_do_nothing_is_done_by_others(
+    trial: Trial, tmp_path: Path, body: Callable[[Trial, Path], RunFuture[int]], busy_after: float
+) -> None:
+    gate = tmp_path / "gate"
+    stuck = trial.fleet(busy_after=busy_after)
+    trial.submit_many([(quick, {})] * 50)[-1].wait(10)
+    with trial.suspended():
+        long, ahead = body(trial, gate), trial.submit_many([(quick, {})] * 15)
+    trial.in_body(long.run_id)
+    halted = stuck.children() if body is stands_still else []
+    send(signal.SIGSTOP, halted)
+    trial.fleet()
+    assert all(future.wait(10) for future in ahead)
+    assert not long.done()
+    send(signal.SIGCONT, halted)
+    gate.touch()
+    assert long.wait(10)
+    assert f"in run {long.run_id}: 15 others go back" in stuck.said()
+    assert {trial.charged(future.run_id) for future in ahead} == {(2, 1, 0)}
+    assert trial.submit(quick).wait(10)
+    assert trial.found().again == 0
+    assert trial.verdict() == SOUND

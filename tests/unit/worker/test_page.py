@@ -77,3 +77,12 @@ def test_what_a_child_writes_its_parent_reads_even_after_its_death() -> None:
     body = page.body()
     assert (body and body.run_id, page.rounds()[0]) == (RUN, 1)
     page.close()
+
+
+def test_a_process_tells_whether_it_holds_runs_that_have_not_started() -> None:
+    page = Page()
+    told = [page.holds_ahead()]
+    for on in True, False:
+        page.hold_ahead(on=on)
+        told.append(page.holds_ahead())
+    assert told == [False, True, False]
