@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import RunFuture
 from shared import keys
 from shared.scripts import SCRIPTS
 from shared.state_types import StateType
 from shared.states import Failed
-from orchestrator import RunFuture
 from tests.faults.bodies import held, held_for_a_while, hold_interpreter, quick
 from tests.support.fleets import Fleet, Fleets, is_alive, send, server_time, told
 from tests.support.proxy import proxy_to

@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator import RunFuture
 from shared import keys
+from shared.views import workers as view
 from tests.faults.bodies import ends_process, held, quick
-from tests.support.fleets import Fleet, is_alive, seconds_after, server_time, starts, told
-from tests.support.trial import AHEAD, SOUND, TO_RECOVER, Trial
+from tests.support.fleets import SHORT, Fleet, is_alive, seconds_after, server_time, starts, told
+from tests.support.trial import AHEAD, SOUND, Trial
 from tests.support.waiting import eventually
 
 LOST_CHILD = "Attempt 1 was lost: killed by signal 9, perhaps out of memory."
@@ -43,12 +44,15 @@ QUEUES = pytest.mark.parametrize(
 # --- while nothing runs -----------------------------------------------------------------------------------------------
 
 
-def test_an_idle_fleet_that_is_killed_is_forgotten_within_its_lease(trial: Trial) -> None:
-    doomed, well = trial.fleet(concurrency=2), trial.fleet()
-    names, killed_at = doomed.workers(trial.client), server_time(trial.client)
+def test_an_idle_fleet_that_is_killed_is_shown_as_lost_after_its_lease_and_forgotten(trial: Trial) -> None:
+    doomed = trial.fleet(concurrency=2)
+    names, killed_at = set(doomed.workers(trial.client)), server_time(trial.client)
     doomed.kill()
+    with trial.exchange() as exchange:
+        shown = eventually(lambda: {row.name for row in view.workers(exchange).rows if row.state == view.LOST} == names)
+    assert (shown, server_time(trial.client) - killed_at <= SHORT["lease"] + 0.5) == (True, True)
+    well = trial.fleet()
     eventually(lambda: trial.client.zrange(keys.LEASES, 0, -1) == list(well.workers(trial.client)))
-    assert server_time(trial.client) - killed_at <= TO_RECOVER
     assert not trial.client.smembers(keys.WORKERS) & {keys.worker(name) for name in names}
     assert trial.submit(quick).wait(10)
     assert trial.verdict() == SOUND

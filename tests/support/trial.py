@@ -123,19 +123,20 @@ class Trial:
 
     def found(self) -> Findings:
         """What the oracle finds at this moment."""
-        with self._exchange() as exchange:
+        with self.exchange() as exchange:
             ledger = RunLedger(exchange, self.baton.settings)
             return judged(self.client, ledger, self.acknowledged, self.fleets.body_log())
 
     def verdict(self) -> Verdict:
         """What went wrong, by the oracle and by the doctor."""
         found = self.found()
-        with self._exchange() as exchange:
+        with self.exchange() as exchange:
             broken = [str(each) for each in examine(exchange, lambda: None).violations]
         return Verdict(found.wrong(), found.overlaps, broken)
 
     @contextmanager
-    def _exchange(self) -> Iterator[Exchange]:
+    def exchange(self) -> Iterator[Exchange]:
+        """The ledger's way to this server."""
         exchange = connect(self.baton.settings)
         try:
             yield exchange
