@@ -21,8 +21,10 @@ from worker.page import Body
 
 log = logging.getLogger("baton.fleet")
 QUICK = 1.0
-"""Seconds: a child that died younger than this has hardly worked."""
+"""Seconds: a child that died younger than this, and in its first run at the latest, has hardly worked."""
 LONGEST_PAUSE = 30.0
+LONGEST_PAUSE_AFTER_RUN = 1.0
+"""Seconds, where a run was lost: its crashes are numbered, and those behind it in the queue cannot help it."""
 
 
 class Deaths:
@@ -75,9 +77,10 @@ class Deaths:
             return Death(child.name, "", started)
         if code == EXIT_BURIED and child.page.body() is None:
             return Death(child.name, f"the lease of {child.name} ended", started)
-        hardly_worked = child.age() < QUICK or child.page.rounds()[0] == 0
+        hardly_worked = child.page.rounds()[0] == 0 or (child.age() < QUICK and child.page.runs() <= 1)
         self._quick = self._quick + 1 if hardly_worked else 0
-        self.pause = backoff(self._quick, most=LONGEST_PAUSE) if self._quick else 0.0
+        longest = LONGEST_PAUSE_AFTER_RUN if started else LONGEST_PAUSE
+        self.pause = backoff(self._quick, most=longest) if self._quick else 0.0
         why = _cause(code)
         log.error("worker %s (pid %d): %s%s", child.name, child.pid, why, f", in run {started}" if started else "")
         return Death(child.name, why, started)

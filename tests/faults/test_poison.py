@@ -25,6 +25,19 @@ def test_a_poisonous_run_among_a_thousand_alone_ends_crashed(trial: Trial) -> No
     assert trial.verdict() == SOUND
 
 
+def test_many_poisonous_runs_hold_up_the_others_for_seconds_only(trial: Trial) -> None:
+    apart = ([(quick, {})] * 20 + [(poison, {})]) * 6
+    in_a_row = [(poison, {})] * 3 + [(quick, {})] * 20
+    calls = apart + in_a_row
+    futures = trial.submit_many(calls)
+    trial.fleet()
+    ends = {future.run_id: future.wait(20) for future in futures}
+    expected = [StateType.CRASHED if task is poison else StateType.COMPLETED for task, _ in calls]
+    assert [end and end.type for end in ends.values()] == expected
+    assert {trial.charged(run_id)[1:] for run_id, end in ends.items() if end.is_completed()} == {(1, 0)}
+    assert trial.verdict() == SOUND
+
+
 def test_a_run_that_kills_its_fleet_each_time_ends_crashed_and_takes_no_neighbour_with_it(trial: Trial) -> None:
     futures = trial.submit_many([(quick, {})] * 10 + [(poison_fleet, {})] + [(quick, {})] * 10)
     bad = futures.pop(10)
