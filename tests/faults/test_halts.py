@@ -118,6 +118,29 @@ def test_a_fleet_that_wakes_too_late_changes_nothing_of_a_run_that_has_ended(
     assert (found.wrong, found.violations) == ({}, [])
 
 
+# --- a supervisor alone -----------------------------------------------------------------------------------------------
+
+
+def test_a_supervisor_that_sleeps_while_nobody_else_is_there_loses_nothing(trial: Trial, tmp_path: Path) -> None:
+    gates = [tmp_path / name for name in ("a", "b")]
+    workers = trial.fleet(concurrency=3)
+    ends_meanwhile, lasts = (trial.submit(held, gate=str(gate)) for gate in gates)
+    for future in (ends_meanwhile, lasts):
+        trial.in_body(future.run_id)
+    kept = trial.baton.get_run(lasts.run_id).worker
+    send(signal.SIGSTOP, [workers.pid])
+    eventually(lambda: workers.said().count("ends: its lease is over") == 1)  # the idle one may begin no more
+    gates[0].touch()
+    assert ends_meanwhile.wait(10).is_completed()  # it reports although its lease is over: nobody took it away
+    send(signal.SIGCONT, [workers.pid])
+    eventually(lambda: workers.is_up(trial.client))
+    gates[1].touch()
+    assert lasts.wait(10).is_completed()
+    assert kept in workers.workers(trial.client)
+    assert [trial.charged(future.run_id) for future in (ends_meanwhile, lasts)] == [(1, 1, 0)] * 2
+    assert trial.verdict() == SOUND
+
+
 # --- a single child ---------------------------------------------------------------------------------------------------
 
 
