@@ -179,12 +179,12 @@ class Fleet:
         timers = [signals.stop_by - monotonic(), self._deaths.due_in()]
         timers += [each.due_in() for each in (self._stacks, self._health, self._systemd)]
         if self._children:
-            timers += [each.due_in() for each in (self._beats, self._watchdog, self._neighbours)]
+            timers += [self._beats.due_in(), self._watchdog.due_in()]
         if len(self._children) < self._concurrency and not signals.stops:
             timers.append(self._spawn_at - monotonic())
         promoter = ears = None
         if not self._beats.cut_off:
-            timers += [self._upkeep.due_in(), self._promoter.due_in()]
+            timers += [each.due_in() for each in (self._neighbours, self._upkeep, self._promoter)]
             promoter, ears = self._promoter.fileno(), self._ears.fileno()
         watched = [each for each in (signals.woken.fileno(), promoter, ears) if each is not None]
         ready, _, _ = select.select([*watched, *self._health.filenos()], [], [], max(0.0, min(timers)))

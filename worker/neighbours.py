@@ -23,7 +23,7 @@ from worker.page import Body
 log = logging.getLogger("baton.fleet")
 PATIENCE: Final = 1.0
 """Seconds that a child gets to give back what it holds, beyond those after which it has to."""
-SELDOM: Final = 0.5
+SELDOM: Final = 1.0
 
 
 class Neighbours:
@@ -41,7 +41,7 @@ class Neighbours:
 
     def run(self, children: Collection[Child]) -> None:
         """Give back what waits behind a body that has lasted too long. An error is logged and tried again."""
-        if self.due_in() > 0 or is_off("give_back"):
+        if self.due_in() > 0:
             return
         self._looked_at = monotonic()
         self._done = {child.pid: self._done[child.pid] for child in children if child.pid in self._done}
@@ -63,7 +63,9 @@ class Neighbours:
     def _in_the_way(self, child: Child) -> Body | None:
         """The body that others wait behind, if it has lasted too long."""
         body = child.page.body()
-        if body is None or not child.page.holds_ahead() or monotonic() - body.since < self._longest:
+        if body is None or not child.page.holds_ahead() or is_off("give_back"):
+            return None
+        if monotonic() - body.since < self._longest:
             return None
         # Read twice: the child may have gone on between two fields of the first.
         return body if child.page.body() == body else None

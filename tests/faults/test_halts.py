@@ -220,7 +220,7 @@ def test_a_fleet_whose_beats_are_lost_finds_itself_buried_while_its_body_lives(t
 
 
 def holds_interpreter(trial: Trial, _gate: Path) -> RunFuture[int]:
-    return trial.submit(hold_interpreter, seconds=4)
+    return trial.submit(hold_interpreter, seconds=5)
 
 
 def stands_still(trial: Trial, gate: Path) -> RunFuture[int]:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 
@@ -37,23 +37,26 @@ class Namespace:
 
 def available() -> bool:
     """True if this process may make namespaces."""
-    name = f"baton-probe-{os.getpid()}"
-    made = os.geteuid() == 0 and shutil.which("ip") is not None and _ip("netns", "add", name)
-    return made and _ip("netns", "delete", name)
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    with suppress(AssertionError), namespace():
+        return True
+    return False
 
 
 @contextmanager
 def namespace() -> Iterator[Namespace]:
     """A namespace that is taken away whatever happens."""
     number = os.getpid() % 60_000
-    made = Namespace(f"baton-{os.getpid()}", f"bt{os.getpid()}", f"10.213.{number // 250}.{number % 250 + 1}")
-    here, there = made.cable, "there"
+    place = f"{number // 250}.{number % 250 + 1}"
+    made = Namespace(f"baton-{os.getpid()}", f"bt{os.getpid()}", f"10.213.{place}")
+    here, there, far = made.cable, "there", f"10.214.{place}"
     try:
         assert _ip("netns", "add", made.name)
         assert _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", made.name)
-        assert _ip("address", "add", made.address, "peer", "10.213.254.1", "dev", here)
+        assert _ip("address", "add", made.address, "peer", far, "dev", here)
         assert _ip("link", "set", here, "up")
-        assert _ip("-n", made.name, "address", "add", "10.213.254.1", "peer", made.address, "dev", there)
+        assert _ip("-n", made.name, "address", "add", far, "peer", made.address, "dev", there)
         assert _ip("-n", made.name, "link", "set", there, "up")
         yield made
     finally:
