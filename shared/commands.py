@@ -257,10 +257,15 @@ def propose(
     seq: int | None = None,
     actor: str = "",
     worker: str = "",
+    leaves_hooks: bool = False,
 ) -> Request[Recorded]:
-    """Move a run that is still as the proposer knew it, by token (its own attempt) or by seq (everybody else)."""
+    """Move a run that is still as the proposer knew it, by token (its own attempt) or by seq (everybody else).
+
+    `leaves_hooks`: the hooks of an end are for a worker to call, since the proposer does not.
+    """
     known = ("token", token, "op") if token is not None else ("seq", str(seq), "ask")
     arguments: list[Argument] = [run_id, known[0], known[1] or "", known[2], operation, actor, worker, *outcome]
+    arguments.append("1" if leaves_hooks else "")
     history = keys.run_part(run_id, "history")
     key_names = [keys.job(run_id), history, keys.RUNNING, keys.COUNTS, keys.LEASES]
     return Request(SCRIPTS["propose"], key_names, arguments, _recorded)

@@ -18,6 +18,8 @@ WAKE_DUE = "baton:wake:due"
 AWAITED = "baton:awaited:"
 QUEUE_SETTINGS = "baton:queue:"
 HOOKS = "baton:hooks:"
+HOOKS_TAKEN = "baton:hooks:of:"
+HOOKED = "baton:hooked"
 SUSPENDED = "rq:suspended"
 INTERMEDIATE = ":intermediate"
 
@@ -190,6 +192,16 @@ def result(cache_key: str) -> str:
     return RESULT + cache_key
 
 
+def hooks(queue_name: str) -> str:
+    """Ends of this queue's runs whose hooks are due."""
+    return HOOKS + queue_name
+
+
+def hooks_taken(worker_name: str) -> str:
+    """What a worker has taken of those and not confirmed."""
+    return HOOKS_TAKEN + worker_name
+
+
 def fleet(name: str) -> str:
     """The channel that tells a fleet to look at its runs."""
     return FLEET + name
@@ -223,7 +235,9 @@ TABLE = (
     Key(WAKE_DUE, "list", "-", "wake-up tokens for promoters: an earlier due time was set"),
     Key(f"{AWAITED}<q>", "list", "-", "hints: ids that a parked run waits for; no place of a run"),
     Key(f"{QUEUE_SETTINGS}<q>", "hash", "-", "paused, paused_by, paused_at, cap"),
-    Key(f"{HOOKS}<q>", "list", "-", "ids whose hooks are due because no process was left to run them"),
+    Key(f"{HOOKS}<q>", "list", "-", "id, seq and times lost of ends whose hooks are due, since no process was there"),
+    Key(f"{HOOKS_TAKEN}<w>", "list", "with the worker", "what a worker has taken of those and not confirmed"),
+    Key(HOOKED, "set", "-", "state type and task key of every end for which a task has hooks"),
     Key(SUSPENDED, "string", "-", "RQ: set by `rq suspend`; nothing begins while it is there"),
     Key(f"{JOB}<id>", "hash", "until retention", "the run: RQ's fields and ours, text of at most 64 bytes each"),
     Key(f"{RUN}<id>:parameters", "string", "with the run", "envelope of the parameters"),
@@ -301,6 +315,9 @@ LUA = {
     "WORKERS_OF": WORKERS_OF,
     "WORKER": WORKER,
     "HELD": HELD,
+    "HOOKED": HOOKED,
+    "HOOKS": HOOKS,
+    "HOOKS_TAKEN": HOOKS_TAKEN,
     "LEASES": LEASES,
     "COUNTS": COUNTS,
     "STATS": STATS,

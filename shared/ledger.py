@@ -19,7 +19,7 @@ from shared.settings import Settings
 from shared.states import State
 from shared.steering import Cleared, QueueChange, Steered
 from shared.transport import Argument, Transport
-from shared.upkeep import Beaten, Buried, Death, Promoted, Pulse, Recount
+from shared.upkeep import Beaten, Buried, Death, HooksDue, Promoted, Pulse, Recount
 from shared.version import LAYOUT
 
 T = TypeVar("T")
@@ -65,13 +65,15 @@ class RunLedger:
         seq: int | None = None,
         actor: str = "",
         worker: str = "",
+        leaves_hooks: bool = False,
     ) -> Recorded:
         """Move a run that is still as the proposer knew it, by token (its own attempt) or by seq (everybody else).
 
+        `leaves_hooks`: the hooks of an end are for a worker to call, since the proposer does not.
         Repeatable: the run keeps the id of the last operation.
         """
-        request = commands.propose(run_id, outcome, operation, token=token, seq=seq, actor=actor, worker=worker)
-        return self._send(request)
+        known: dict[str, Any] = {"token": token, "seq": seq, "leaves_hooks": leaves_hooks}
+        return self._send(commands.propose(run_id, outcome, operation, actor=actor, worker=worker, **known))
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
@@ -99,6 +101,19 @@ class RunLedger:
     def reap(self, deaths: Sequence[Death] = ()) -> list[Buried]:
         """Bury these workers, or those whose lease is over. Repeatable: who is buried holds nothing."""
         return self._send(upkeep.reap(deaths, self._settings))
+
+    def announce(self, hooked: Sequence[str]) -> int:
+        """Say for which ends tasks have hooks; how many were not known yet. Repeatable: what was said is known."""
+        starts = range(0, len(hooked), AT_ONCE)
+        return sum(self._send(upkeep.announce(hooked[start : start + AT_ONCE])) for start in starts)
+
+    def next_hooks(self, worker: str, queues: Sequence[str]) -> HooksDue:
+        """Take the hooks of an end that are due. Repeatable: what the worker holds is answered again."""
+        return self._send(upkeep.next_hooks(worker, queues))
+
+    def hooks_called(self, worker: str, entry: str, *, is_for_others: bool = False) -> None:
+        """What was taken is done, or is left to other workers. Repeatable: what is not held is done."""
+        self._send(upkeep.hooks_called(worker, entry, is_for_others=is_for_others))
 
     def promote(self, most: int = 100) -> Promoted:
         """Queue what is due. Repeatable: each run is moved once."""

@@ -18,6 +18,7 @@ _ACCEPTS = (*_MOVES, "accepting")
 _CLEARS = (*_MOVES, "clearing")
 _SLOTS = ("prelude", "places", "slots")
 _STANDS_ON = {
+    "announce": ("prelude",),
     "await": ("prelude", "places"),
     "beat": _MOVES,
     "cancel": _MOVES,
@@ -30,6 +31,7 @@ _STANDS_ON = {
     "free": _SLOTS,
     "give_back": _MOVES,
     "greet": ("prelude",),
+    "hooks": _MOVES,
     "keep": ("prelude",),
     "move": _CLEARS,
     "needs": ("prelude",),

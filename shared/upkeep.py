@@ -100,19 +100,61 @@ def greet() -> Request[str]:
     return Request(SCRIPTS["greet"], [keys.META], [LAYOUT, __version__], lambda answer: answer.decode(errors="replace"))
 
 
+# --- hooks of ends that scripts made ----------------------------------------------------------------------------------
+
+
+class HooksDue(NamedTuple):
+    """An end whose hooks a worker has to call, as the row of the run's history with this number.
+
+    `tag`: OK, or BURIED. `entry` is what to confirm; '' if nothing is due.
+    """
+
+    tag: str
+    entry: str
+
+    @property
+    def run_id(self) -> str:
+        """The run that ended."""
+        return self.entry.split()[0]
+
+    @property
+    def seq(self) -> int:
+        """The number of the end in the run's history."""
+        return int(self.entry.split()[1])
+
+
+def announce(hooked: Sequence[str]) -> Request[int]:
+    """Say for which ends tasks have hooks, as texts of a state type and a task's key."""
+    return Request(SCRIPTS["announce"], [keys.HOOKED], list(hooked), int)
+
+
+def next_hooks(worker: str, queues: Sequence[str]) -> Request[HooksDue]:
+    """Take the hooks of an end that are due on these queues."""
+    key_names = [keys.LEASES, keys.worker(worker), keys.hooks_taken(worker), *map(keys.hooks, queues)]
+    return Request(SCRIPTS["hooks"], key_names, [worker, "", ""], lambda answer: HooksDue(*texts(answer)))
+
+
+def hooks_called(worker: str, entry: str, *, is_for_others: bool) -> Request[str]:
+    """What was taken is done, or is left to other workers; the answer is OK or BURIED."""
+    key_names = [keys.LEASES, keys.worker(worker), keys.hooks_taken(worker)]
+    arguments = [worker, entry, "back" if is_for_others else ""]
+    return Request(SCRIPTS["hooks"], key_names, arguments, lambda answer: texts(answer)[0])
+
+
 # --- upkeep -----------------------------------------------------------------------------------------------------------
 
 
 class Promoted(NamedTuple):
     """How many due runs were queued, and in how many seconds the next run or deadline is due (None: none is).
 
-    `continuations` wait for `go_on`; `is_over`: there is a deadline for `expire`.
+    `continuations` wait for `go_on`; `is_over`: there is a deadline for `expire`; on the queues `hooked` hooks are due.
     """
 
     moved: int
     next_due: float | None
     continuations: int = 0
     is_over: bool = False
+    hooked: tuple[str, ...] = ()
 
 
 def promote(most: int = 100) -> Request[Promoted]:
@@ -122,8 +164,8 @@ def promote(most: int = 100) -> Request[Promoted]:
 
 
 def _promoted(answer: Any) -> Promoted:
-    moved, next_due, continuations, is_over = answer
-    return Promoted(moved, float(next_due) if next_due else None, continuations, bool(is_over))
+    moved, next_due, continuations, is_over, hooked = answer
+    return Promoted(moved, float(next_due) if next_due else None, continuations, bool(is_over), tuple(texts(hooked)))
 
 
 def sweep(most: int = AT_ONCE) -> Request[int]:

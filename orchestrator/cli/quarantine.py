@@ -31,6 +31,7 @@ REASONS: Final = {
     "broken": "An outcome that could not be recorded, since the run's record is unreadable.",
     "unreadable": "What could not be read where it waited, and was taken out.",
     "crashed": "A run that was given up: its process was lost each time.",
+    "hooks": "Hooks of a run's end that were not called: their process was lost each time, or too many were due.",
 }
 
 entries_argument = click.argument("ids", nargs=-1, metavar="[ENTRY]...", shell_complete=complete.entries)

@@ -100,6 +100,29 @@ local function settle(run, outcome, more)
   if is_final and run.ties then untie(run) end
 end
 
+local HOOKS_AT_MOST = 10000
+
+-- Notes that the hooks of a run's end are due; what a queue cannot take any more is put aside, oldest first.
+local function owe_hooks(queue, entry)
+  local left = try('RPUSH', HOOKS .. queue, entry)
+  if type(left) == 'number' and left > HOOKS_AT_MOST then
+    local oldest = call('LPOP', HOOKS .. queue)
+    quarantine('hooks', 'run', string.match(oldest, '^%S*'), 'queue', queue, 'message', 'Too many hooks were due.')
+  end
+  wake(WAKE_DUE, 1)
+end
+
+-- Leaves the hooks of a run's end to a worker that knows the task. A task that has none for this state costs a look.
+local function leave_hooks(run)
+  if try('SISMEMBER', HOOKED, run.type .. ' ' .. run.task) == 1 then owe_hooks(run.queue, run.id .. ' ' .. run.seq .. ' 0') end
+end
+
+-- Ends a run where nobody has its task's code.
+local function end_elsewhere(run, outcome, more)
+  settle(run, outcome, more)
+  leave_hooks(run)
+end
+
 -- Enters a run, under its present token, where everything that processes hold is found.
 local function hold(run, worker, place)
   call('ZADD', WIP .. run.queue, '+inf', run.id .. ':' .. digits(run.token))
@@ -165,7 +188,7 @@ end
 -- Ends a run that did not begin in its time.
 local function expire(run, retention)
   local message = 'Not started within ' .. run.start_within .. ' seconds.'
-  settle(run, { state = 'CANCELLED', name = 'Expired', message = message, retention = retention }, {})
+  end_elsewhere(run, { state = 'CANCELLED', name = 'Expired', message = message, retention = retention }, {})
 end
 
 local ORPHANED = 'The parent flow run was cancelled.'
@@ -173,7 +196,8 @@ local ORPHANED = 'The parent flow run was cancelled.'
 -- Asks the process that holds a run to end it, or ends it if nobody holds it. Answers true if a process was asked.
 local function cancel(run, message, actor, retention, patience)
   if not HELD_TYPES[run.type] and not (run.type == 'PAUSED' and run.place == 'held') then
-    settle(run, { state = 'CANCELLED', name = 'Cancelled', message = message, retention = retention }, { actor = actor })
+    local outcome = { state = 'CANCELLED', name = 'Cancelled', message = message, retention = retention }
+    end_elsewhere(run, outcome, { actor = actor })
     return false
   end
   local place = run.place
@@ -213,6 +237,17 @@ local function forget(id, token, worker)
   for _, member in ipairs(call('SMEMBERS', QUEUES)) do
     try('ZREM', WIP .. string.gsub(member, '^' .. QUEUE, ''), id .. ':' .. token)
   end
+end
+
+local tasks_of = {}
+
+-- True if the worker of this registration announces the task, or does not say what it knows.
+local function knows(key, task)
+  if tasks_of[key] == nil then
+    local tasks = try('HGET', key, 'tasks')
+    tasks_of[key] = type(tasks) == 'string' and ' ' .. tasks .. ' '
+  end
+  return not tasks_of[key] or find(tasks_of[key], ' ' .. task .. ' ', 1, true) ~= nil
 end
 
 -- What a worker holds, in the order in which it was begun.

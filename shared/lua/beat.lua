@@ -7,8 +7,8 @@
 -- Answer: {buried, cancelled}: names of the buried, whose lease was taken away and never comes back under this name; and
 --       worker, id and token, flat, of every run that a worker holds and has to end. Among those are runs that RQ's tools
 --       cancelled.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST
---        PUBLISH RPUSH SADD SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM
+--        PERSIST PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local lease, lifetime, patience, at = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 5
 local buried, to_cancel = {}, {}

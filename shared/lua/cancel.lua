@@ -3,8 +3,8 @@
 -- ARGV: actor, message, retention in seconds of a cancelled run, seconds that a process has for it, how many, ids.
 -- Answer per run: {tag, state type, state name}. tag: OK (it is CANCELLED or CANCELLING, now or since earlier: also the
 --       answer to a repeat), TERMINAL (it has ended otherwise), GONE, BROKEN.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH
---        SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PUBLISH
+--        RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local actor, message, retention, patience, answers = given(ARGV[1]), given(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), {}
 

@@ -5,7 +5,7 @@
 -- A continuation is `feed <id>` (tell those that wait for this run) or `children <id> <cursor>` (cancel what it
 -- submitted); what of it is left after 500 runs is put back in the same step.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PUBLISH
---        RPUSH SET SMEMBERS SPOP SREM SSCAN TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
+--        RPUSH SET SISMEMBER SMEMBERS SPOP SREM SSCAN TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local most, retention, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 

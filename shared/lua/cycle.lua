@@ -15,7 +15,8 @@
 -- A repeat under the same number writes nothing: it answers what that cycle answered. An earlier number is an error: the
 -- network was late with it, and nobody would hear which runs it began.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH
---        LTRIM PERSIST PUBLISH RPUSH SADD SCARD SET SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
+--        LTRIM PERSIST PUBLISH RPUSH SADD SCARD SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM
+--        ZSCORE
 
 local worker, number, want, reports = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[7])
 local grace, retention = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -109,11 +110,15 @@ local function finish(at)
     if verdict == 'GONE' then forget(id, token, worker) end
     return verdict
   end
-  local verdict = 'OK'
+  local verdict, reported = 'OK', outcome.state
   if run.type == 'CANCELLING' and outcome.state ~= 'CANCELLED' then
     verdict, outcome = 'CANCELLED', cancelled_instead(outcome, retention)
   end
   settle(run, outcome, { worker = worker })
+  -- Its worker calls the hooks, unless it does not know the task, or reported no end.
+  if (run.type == 'FAILED' or run.type == 'CANCELLED') and not (REGISTRY[reported] and knows(worker_key, run.task)) then
+    leave_hooks(run)
+  end
   ended[outcome.state] = (ended[outcome.state] or 0) + 1
   return verdict
 end
@@ -137,17 +142,6 @@ end
 local function goes_alone(run)
   return run.crashes > 0 or run.on_crash == 'fail'
     or run.ties and (run.upstreams or run.kind == 'flow' or is_limited(run))
-end
-
-local tasks_of = {}
-
--- True if that worker announces the task, or does not say what it knows.
-local function knows(key, task)
-  if tasks_of[key] == nil then
-    local tasks = try('HGET', key, 'tasks')
-    tasks_of[key] = type(tasks) == 'string' and ' ' .. tasks .. ' '
-  end
-  return not tasks_of[key] or find(tasks_of[key], ' ' .. task .. ' ', 1, true) ~= nil
 end
 
 local function is_known_elsewhere(run)

@@ -5,8 +5,8 @@
 --       of the schedule to set, names and values, flat; then retention and one run, as submit.
 -- Answer: what submit answers for the run, or STALE (the schedule is gone, paused, or due at another time now). After
 --       FULL the occurrence stays due.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST
---        PUBLISH RPUSH SADD SET SMEMBERS SPOP SREM TIME TTL TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PERSIST
+--        PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local schedule_id, due, next_due, fields = ARGV[1], ARGV[2], given(ARGV[3]), tonumber(ARGV[4])
 

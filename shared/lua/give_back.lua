@@ -5,8 +5,8 @@
 --       one cycle with that one and behind it. Nothing, if it holds no such one.
 -- Answer per run: OK, FENCED (not held under this token: also the answer to a repeat), GONE, BROKEN.
 -- A run that is cancelling ends CANCELLED instead.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM
---        PUBLISH RPUSH SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM
+--        PUBLISH RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local worker, message, retention, answers = ARGV[1], ARGV[2], tonumber(ARGV[3]), {}
 
@@ -37,7 +37,7 @@ for i = 1, #given do
     answers[i] = 'FENCED'
   else
     if run.type == 'CANCELLING' then
-      settle(run, cancelled(retention), { worker = worker })
+      end_elsewhere(run, cancelled(retention), { worker = worker })
     elseif run.type == 'PENDING' then
       take_back(run)
     else

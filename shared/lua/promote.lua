@@ -1,8 +1,8 @@
 -- promote: runs that are due go to their queues; idle workers are woken where ids lie unnoticed.
 -- KEYS: rq:queues, baton:counts, rq:suspended, baton:wake:due.
 -- ARGV: how many runs at most per queue.
--- Answer: {moved, seconds until the next run or the next deadline is due, or '', continuations, deadlines that are over}.
---       0 seconds: more are due already.
+-- Answer: {moved, seconds until the next run or the next deadline is due, or '', continuations, deadlines that are over,
+--       names of the queues for which hooks are due}. 0 seconds: more are due already.
 -- Wakes also for ids that other programs pushed, since every queue with ids and without a token gets one.
 -- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SCARD
 --        SMEMBERS SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
@@ -67,8 +67,11 @@ if call('EXISTS', KEYS[3]) == 0 then
   end
   flush()
 end
--- What others do with calls of their own: see expire and continue.
-local over = 0
+-- What others do with calls of their own: see expire, continue and hooks.
+local over, hooked = 0, {}
+for _, queue in ipairs(queues) do
+  if call('EXISTS', HOOKS .. queue) == 1 then hooked[#hooked + 1] = queue end
+end
 for _, key in ipairs({ DEADLINES, PAUSED }) do
   local first = try('ZRANGE', key, 0, 0, 'WITHSCORES')
   local at = tonumber(first[2] or nil)
@@ -76,4 +79,4 @@ for _, key in ipairs({ DEADLINES, PAUSED }) do
 end
 local continuations = try('LLEN', CONTINUE)
 local next_text = next_due and next_due < math.huge and format('%.3f', math.max(0, next_due - NOW)) or ''
-return { moved, next_text, type(continuations) == 'number' and continuations or 0, over }
+return { moved, next_text, type(continuations) == 'number' and continuations or 0, over, hooked }

@@ -1,7 +1,8 @@
 -- propose: moves one run to a state that the rules accepted, if it is still as the proposer knew it.
 -- KEYS: rq:job:<id>, baton:run:<id>:history, baton:running, baton:counts, baton:leases.
 -- ARGV: id, what the proposer knows ('token' or 'seq'), its value, field for the operation ('op' or 'ask'), operation id,
---       actor or '', worker or '', then the outcome (see attempts.lua).
+--       actor or '', worker or '', then the outcome (see attempts.lua), then '1' if the hooks of an end are left to
+--       others: the proposer has not the task's code.
 -- State RUNNING begins an attempt of that worker, in place if the run is RUNNING already; PENDING queues the run;
 -- CANCELLING leaves it with the worker that holds it; so does PAUSED, for a flow that its own attempt pauses as `Paused`.
 -- Answer: {tag, token, attempt, run_count, seq, state type, state name, state time}. tag: OK, FENCED (another token),
@@ -9,8 +10,8 @@
 --       FULL (no slot: it waits for one now, and is nobody's), GONE, BROKEN.
 -- A repeat of the same operation writes nothing and answers OK with what holds now; FENCED if the attempt that it left
 -- is over, FULL if it was FULL.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH
---        SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PUBLISH
+--        RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local id, basis, known, slot, operation = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local actor, worker, outcome = given(ARGV[6]), given(ARGV[7]), outcome_from(8)
@@ -60,6 +61,7 @@ elseif outcome.state == 'PAUSED' and outcome.name == 'Paused' and run.kind == 'f
   if due then call('ZADD', DEADLINES, format('%.3f', due), id) end
 elseif is_end(outcome.state) then
   settle(run, outcome, { worker = worker, actor = actor })
+  if ARGV[8 + OUTCOME] == '1' and REGISTRY[run.type] then leave_hooks(run) end
 else
   if not HELD_TYPES[outcome.state] then leave(run) end
   record(run, outcome.state, outcome.name, { message = outcome.message, worker = worker, actor = actor }, {})

@@ -4,8 +4,8 @@
 -- Answer: {cancelled, looked at}. Fewer looked at than asked for: nothing is left. What is due later, waits for others or
 --       runs is left alone.
 -- Repeatable: what was cancelled is not there any more.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LRANGE LTRIM PUBLISH
---        RPUSH SET SMEMBERS SPOP SREM TIME TYPE ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LRANGE LTRIM
+--        PUBLISH RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
 
 local queue, most, actor, message, retention = ARGV[1], tonumber(ARGV[2]), given(ARGV[3]), given(ARGV[4]), tonumber(ARGV[5])
 local cancelled = 0

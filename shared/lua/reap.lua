@@ -7,8 +7,9 @@
 --       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
 -- everything goes back uncounted.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH
---        LTRIM PUBLISH RPUSH SET SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH
+--        LRANGE LTRIM PUBLISH RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE
+--        ZREM ZSCORE
 
 local budget, crash_retention, cancel_retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local named = tonumber(ARGV[4])
@@ -25,8 +26,8 @@ local function lose(run, why, worker)
   quarantine('crashed', 'run', run.id, 'worker', worker, 'message', message)
   call('HSET', run.key, 'crashes', run.crashes + 1)
   count(TODAY, 'lost', 1)
-  settle(run, { state = 'CRASHED', name = 'Crashed', message = message, error = message, retention = crash_retention },
-    { worker = worker })
+  local outcome = { state = 'CRASHED', name = 'Crashed', message = message, error = message, retention = crash_retention }
+  end_elsewhere(run, outcome, { worker = worker })
   return false
 end
 
@@ -42,6 +43,24 @@ local function unregister(worker)
   end
 end
 
+-- Gives back the hooks that a worker had taken. Those that its process was lost with, as often as runs may be, are put
+-- aside: they would take one process after the other with them.
+local function give_back_hooks(worker, why)
+  local taken = HOOKS_TAKEN .. worker
+  local entries = try('LRANGE', taken, 0, -1)
+  for i = 1, #entries do
+    local id, seq, lost = string.match(entries[i], '^(%S+) (%d+) (%d+)$')
+    local run = id and load(id)
+    lost = (tonumber(lost) or 0) + (why ~= '' and 1 or 0)
+    if run and lost < budget then
+      owe_hooks(run.queue, id .. ' ' .. seq .. ' ' .. lost)
+    elseif run then
+      quarantine('hooks', 'run', id, 'worker', worker, 'message', 'Lost while its hooks ran: ' .. why .. '.')
+    end
+  end
+  if #entries > 0 then call('DEL', taken) end
+end
+
 -- Answers how many runs the worker held and its row of the answer; nothing for a worker that has to wait.
 local function bury(worker, why, current)
   local hand, lost, ended, uncounted = hand_of(worker), 0, 0, 0
@@ -52,6 +71,7 @@ local function bury(worker, why, current)
   end
   local had_lease = call('ZREM', KEYS[1], worker) == 1
   give_up_all(worker)
+  give_back_hooks(worker, why)
   if not had_lease and #hand == 0 then return 0, { worker, 0, 0, 0 } end
   for _, entry in ipairs(hand) do
     -- What was ended before it may have changed what ties it.
@@ -63,7 +83,7 @@ local function bury(worker, why, current)
         take_back(run)
         uncounted = uncounted + 1
       elseif run.type == 'CANCELLING' then
-        settle(run, cancelled(cancel_retention), { worker = worker })
+        end_elsewhere(run, cancelled(cancel_retention), { worker = worker })
         ended = ended + 1
       elseif (why ~= '' or run.on_crash == 'fail') and (current == '*' or current == run.id) then
         -- A planned stop loses nothing but a body that may start only once.

@@ -3,8 +3,9 @@
 -- ARGV: retention in seconds of a cancelled run, of a failed one, seconds that a process has to end a run, how many, ids.
 -- Answer per run: what was done, in words, '' for nothing.
 -- Looks for ids in queues, which takes as long as they are: for runs that a scan found odd, not for all.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOS LPUSH LTRIM
---        PERSIST PUBLISH RPUSH SADD SCARD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPOS LPUSH
+--        LTRIM PERSIST PUBLISH RPUSH SADD SCARD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE XADD ZADD ZCARD ZRANGE
+--        ZREM ZSCORE
 
 local retention, failed_retention, patience, answers = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), {}
 
@@ -90,7 +91,7 @@ local function mend_held(run, status)
     return 'listed as running'
   end
   if run.type == 'CANCELLING' then
-    settle(run, cancelled(retention), { actor = ACTOR })
+    end_elsewhere(run, cancelled(retention), { actor = ACTOR })
   elseif run.type == 'PENDING' then
     take_back(run)
   else

@@ -10,8 +10,8 @@
 -- A repeat after a lost reply is known by id, task and parameters, whatever happened to the run since: also by what is
 -- left of it where somebody deleted its hash.
 -- The field `parent` makes the run its child: if that is being cancelled, so is the run.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST
---        PUBLISH RPUSH SADD SET SMEMBERS SPOP SREM TIME TTL TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PERSIST
+--        PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local answers, retention, at = {}, tonumber(ARGV[1]), 3
 
