@@ -307,7 +307,8 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             ("fail": a lost attempt ends the run, so the body starts at most once), `description`,
             `version`, `tags` (texts to find its runs by, each also the limit `tag:<tag>` if that is set),
             `start_within` (seconds in which a run has to begin, else it is CANCELLED, named `Expired`),
-            `retry_condition_fn` (asked with spec, run and FAILED state whether a failure is to be tried again),
+            `retry_condition_fn` (asked with spec, run and FAILED state whether a failure is to be tried again; a body
+            that had to be killed for its time limit is not, since its fleet cannot ask),
             `task_run_name` (text with the parameters in braces, or a function that gives it), `log_prints` (what the
             body prints goes to the run's log), and the hooks `on_running`, `on_completion`, `on_failure`, `on_crashed`
             and `on_cancellation` (called with spec, run and state after a run has entered such a state).

@@ -12,11 +12,13 @@ from shared.clock import iso, monotonic, now
 from shared.errors import RedisUnavailable
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from shared.specs import registry
 from shared.transport import Argument
 from shared.upkeep import Beaten, Pulse
 from shared.version import __version__
 from worker.child import Child
 from worker.housekeeping import PAUSE_AFTER_ERROR
+from worker.left_hooks import hooked_tasks
 from worker.page import Page
 
 log = logging.getLogger("baton.fleet")
@@ -55,6 +57,7 @@ class Beats:
         Raises:
             RedisUnavailable: no answer; none may be started.
         """
+        self._ledger.announce(hooked_tasks(registry.specs()))
         sent = monotonic()
         fields: dict[str, Argument] = {**self._fields, "birth": iso(now()), "state": "idle"}
         self._ledger.beat([Pulse(name, self._queues, fields, is_new=True) for name, _ in births])
@@ -67,6 +70,8 @@ class Beats:
         sent = monotonic()
         try:
             answer = self._ledger.beat([self._pulse(child, is_quiet=is_quiet) for child in children])
+            if self.cut_off:
+                self._ledger.announce(hooked_tasks(registry.specs()))  # it may be another server by now
         except RedisUnavailable as error:
             log.warning("beat: %s", error)
             self.cut_off = True

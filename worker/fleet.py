@@ -9,6 +9,7 @@ each: `beats`, `deaths`, `endings`, `neighbours`, `recycling`, `watchdog`, `hous
 import gc
 import logging
 import os
+import random
 import secrets
 import select
 import socket
@@ -32,7 +33,7 @@ from worker.neighbours import Neighbours
 from worker.options import FleetOptions, check_concurrency
 from worker.page import Page
 from worker.recycling import Recycling
-from worker.signals import Signals
+from worker.signals import CLAIM_AGAIN, Signals
 from worker.stacks import Stacks
 from worker.systemd import Systemd
 from worker.watchdog import Watchdog
@@ -196,6 +197,8 @@ class Fleet:
         self._passed_at = monotonic()
         if not self._beats.cut_off:
             self._promoter.run(readable=promoter in ready)
+            if not {*self._queues}.isdisjoint(self._promoter.take_hooked()):
+                self._tell_of_hooks()
 
     # --- signals ------------------------------------------------------------------------------------------------------
 
@@ -279,6 +282,16 @@ class Fleet:
         for name in answer.buried:
             log.warning("worker %s: its lease is over, it is replaced", name)
             by_name[name].kill()
+
+    def _tell_of_hooks(self) -> None:
+        """Hooks are due: one child is to call them, best one that has nothing else to do."""
+        willing = [child for child in self._children.values() if not (child.told_to_stop or child.ended_by_us)]
+        idle = [child for child in willing if not child.page.started()]
+        if willing and not self._is_quiet:
+            child = random.choice(idle or willing)  # noqa: S311 - spreads load, guards nothing
+            child.page.tell_of_hooks()
+            if idle:
+                child.send(CLAIM_AGAIN)  # a busy one looks between two runs
 
     # --- health -------------------------------------------------------------------------------------------------------
 

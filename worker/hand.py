@@ -22,6 +22,8 @@ from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.runs import TaskRun
 from shared.settings import Settings
+from shared.states import State
+from shared.upkeep import HooksDue
 from worker.page import Page
 
 log = logging.getLogger("baton.worker")
@@ -101,6 +103,26 @@ class Hand:
         """Runs as they are now; see `RunLedger.get_many`."""
         with self._lock:
             return self._insist(lambda: self._ledger.get_many(run_ids))
+
+    def history(self, run_id: str) -> Sequence[State[object]]:
+        """Every state the run went through; see `RunLedger.history`."""
+        with self._lock:
+            return self._insist(lambda: self._ledger.history(run_id))
+
+    def next_hooks(self) -> HooksDue:
+        """Take the hooks of an end that are due on the worker's queues."""
+        worker, queues = self._seat.worker, self._seat.queues
+        with self._lock:
+            due = self._insist(lambda: self._ledger.next_hooks(worker, queues))
+        if due.tag == "BURIED":
+            raise Buried(worker)
+        return due
+
+    def hooks_called(self, entry: str, *, is_for_others: bool) -> None:
+        """Confirm what was taken, or leave it to other workers."""
+        worker = self._seat.worker
+        with self._lock:
+            self._insist(lambda: self._ledger.hooks_called(worker, entry, is_for_others=is_for_others))
 
     def last_words(self) -> None:
         """Report, before leaving, what the end of the lease left unreported.

@@ -109,6 +109,7 @@ class Promoter:
         self._settings = settings
         self._waiting = False
         self._retry_at = monotonic()
+        self._hooked: tuple[str, ...] = ()
 
     def fileno(self) -> int | None:
         """The socket to watch, or None while there is none."""
@@ -140,6 +141,7 @@ class Promoter:
 
     def _promote(self) -> None:
         promoted = keep_going(self._ledger)
+        self._hooked = promoted.hooked
         wait = self._settings.promote
         if promoted.next_due is not None:
             # Never 0, which would mean for ever.
@@ -147,6 +149,11 @@ class Promoter:
         self._line.send("BLPOP", WAKE_DUE, wait)
         self._waiting = True
         self._retry_at = monotonic() + wait + self._settings.socket_timeout
+
+    def take_hooked(self) -> tuple[str, ...]:
+        """The queues on which hooks were due at the last look; once for each look."""
+        hooked, self._hooked = self._hooked, ()
+        return hooked
 
     def close(self) -> None:
         """Leave the wait."""

@@ -19,6 +19,7 @@ from worker.attempt import execute
 from worker.flusher import Flusher
 from worker.hand import BUSY, Buried, Hand
 from worker.interrupts import Interrupts
+from worker.left_hooks import LeftHooks
 from worker.page import Page
 from worker.process_hooks import run_start_hooks, run_stop_hooks
 
@@ -46,6 +47,7 @@ class WorkLoop:
         self._flusher = Flusher(hand)
         self._left = page.most_runs() or sys.maxsize
         self.interrupts = Interrupts(page)
+        self._left_hooks = LeftHooks(hand, page, self.interrupts, settings)
 
     def wake(self) -> None:
         """End the wait of this thread, if it waits. In a signal handler."""
@@ -96,13 +98,17 @@ class WorkLoop:
     def _round(self, *, burst: bool) -> bool:
         """Report, begin, execute, or wait; False when the loop is to end."""
         most, why = self._may_begin()
+        if most and self._left_hooks.are_due():
+            self._hand.refill(0)  # nothing that is finished or was begun waits for a hook
+            self._left_hooks.call_next()
+            most, why = self._may_begin()
         answer = self._hand.refill(most, why)
         if answer.claims:
             if len(answer.claims) > 1:
                 self._flusher.arm()  # alone, a run keeps nothing waiting: neither reports nor others begun with it
             self._work_off()
         elif self.stopping or (burst and most and answer.tag == "OK"):
-            return False
+            return not self.stopping and self._left_hooks.call_next()
         elif answer.tag == "OK":
             try:
                 self._wait(is_quiet=not most)
@@ -129,7 +135,7 @@ class WorkLoop:
         self.idle = True
         try:
             # Asked again only now: a signal before the line above was not told by an exception, one after it is.
-            if self.stopping or self._page.is_quiet() != is_quiet:
+            if self.stopping or self._page.is_quiet() != is_quiet or self._left_hooks.are_due():
                 return
             if is_quiet:
                 time.sleep(seconds)  # not at the lists: a token that wakes one who begins nothing is lost

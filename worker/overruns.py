@@ -1,4 +1,8 @@
-"""The end of an attempt whose body ignored its time limit and was killed for it: recorded by its supervisor."""
+"""The end of an attempt whose body ignored its time limit and was killed for it: recorded by its supervisor.
+
+# A supervisor calls nothing of the user's. Hooks are left to a worker; a condition that cannot be asked counts as one
+# that raised: there is no retry.
+"""
 
 import secrets
 
@@ -30,13 +34,15 @@ def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
     error = TaskRunTimeoutError(f"Scope timed out after {body.seconds:g} second(s).")
     failed = Failed(name="TimedOut", message=f"Task run exceeded timeout of {body.seconds:g} second(s)", data=error)
     at = now()
-    facts = Facts("supervisor", held=True, delay=_delay(run, spec))
+    has_condition = spec is not None and spec.retry_condition_fn is not None
+    facts = Facts("supervisor", held=True, delay=_delay(run, spec), retriable=False if has_condition else None)
     verdict = decide(record_of(run, spec, settings.crash_budget), failed, facts, at)
     state = verdict.state or failed
     due = state.state_details.scheduled_time if state.is_scheduled() else None
     delay = max(0.0, (due - at).total_seconds()) if due else 0.0
     # Under another token, somebody else has recorded the end, or began anew: the answer does not matter then.
-    ledger.propose(body.run_id, outcome_of(state, settings, delay=delay), secrets.token_hex(6), token=str(body.token))
+    outcome, operation = outcome_of(state, settings, delay=delay), secrets.token_hex(6)
+    ledger.propose(body.run_id, outcome, operation, token=str(body.token), leaves_hooks=True)
 
 
 def _delay(run: TaskRun, spec: TaskSpec[..., object] | None) -> float:

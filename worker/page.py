@@ -21,6 +21,7 @@ _COUNT = struct.Struct("<Q")
 _FLAG = struct.Struct("<?")
 _BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
 _RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT = 512, 576, 640, 704, 768
+_HOOKS_TOLD_AT = 896
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Page:
         """True if the child is to begin nothing more."""
         return bool(_FLAG.unpack_from(self._memory, _QUIET_AT)[0])
 
+    def hooks_told(self) -> int:
+        """How often the supervisor told of hooks that are due."""
+        return int(_COUNT.unpack_from(self._memory, _HOOKS_TOLD_AT)[0])
+
     def is_cancelled(self, token: int) -> bool:
         """True if the supervisor wants the attempt with this token ended."""
         return token in _CANCELS.unpack_from(self._memory, _CANCELS_AT)
@@ -126,6 +131,10 @@ class Page:
     def quiet(self, *, on: bool) -> None:
         """Have the child begin nothing more, or begin again. A child that waits has to be told to look."""
         _FLAG.pack_into(self._memory, _QUIET_AT, on)
+
+    def tell_of_hooks(self) -> None:
+        """Have the child look for hooks that are due. A child that waits has to be told to look here."""
+        _COUNT.pack_into(self._memory, _HOOKS_TOLD_AT, self.hooks_told() + 1)
 
     def cancel(self, token: int) -> None:
         """Have the attempt with this token ended. The last 32 are kept."""

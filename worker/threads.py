@@ -4,6 +4,7 @@ What differs: time limits cannot interrupt, a body that ends its process ends ev
 """
 
 import logging
+import random
 import secrets
 import threading
 import time
@@ -17,11 +18,13 @@ from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.settings import Settings
+from shared.specs import registry
 from shared.transport import Line
 from shared.upkeep import Death, Pulse
 from shared.version import __version__
 from worker.hand import Buried, Hand
 from worker.housekeeping import Upkeep, keep_going
+from worker.left_hooks import hooked_tasks
 from worker.loop import WorkLoop
 from worker.page import Page
 
@@ -68,8 +71,10 @@ class ThreadFleet:
         self._line = self._exchange.line()
         self._ledger = RunLedger(self._line, settings)
         self._closing = threading.Event()
+        self._announced: list[str] = []
         names = [f"thread-{number + 1}-{secrets.token_hex(4)}" for number in range(concurrency)]
         self._members = [_Member(name, queues, self._exchange.line(), settings) for name in names]
+        self._announce()
         self._beat(is_new=True)
         self._keeper = threading.Thread(target=self._keep_house, name="baton-keeper", daemon=True)
         for member in self._members:
@@ -96,12 +101,22 @@ class ThreadFleet:
                     self._beat()
                     beat_at = monotonic() + self._settings.beat
                 upkeep.run()
-                due = keep_going(self._ledger).next_due
+                self._announce()
+                promoted = keep_going(self._ledger)
+                if not {*self._queues}.isdisjoint(promoted.hooked):
+                    random.choice(self._members).page.tell_of_hooks()  # noqa: S311 - spreads load
+                due = promoted.next_due
                 longest = self._settings.idle_wait if due is None else min(due, self._settings.idle_wait)
                 self._line.pop([WAKE_DUE], max(longest, 0.001))
             except RedisUnavailable as error:
                 log.warning("%s", error)
                 self._closing.wait(1)
+
+    def _announce(self) -> None:
+        hooked = hooked_tasks(registry.specs())
+        if hooked != self._announced:  # tasks may be defined at any time
+            self._ledger.announce(hooked)
+            self._announced = hooked
 
     def _beat(self, *, is_new: bool = False) -> None:
         fields: dict[str, str | int] = {

@@ -9,21 +9,10 @@ import redis
 from orchestrator import Orchestrator
 from shared.states import Completed
 from tests.end_to_end import bodies
-from tests.support.fleets import Fleet, starts, told
+from tests.support.fleets import Fleet, hooks_of, starts, told
 from tests.support.waiting import eventually
 
 AGAIN = "Task run encountered an exception ValueError: again"
-
-
-def hooks_of(folder: Path, run_id: str) -> list[tuple[str, str, int]]:
-    """Which hooks of a run were called, for which state, after how many tries."""
-    lines = [line.split() for path in folder.rglob("bodies/*.hooks") for line in path.read_text().splitlines()]
-    seen = []
-    for _at, run, kind, given, recorded, count, context in sorted(lines, key=lambda words: int(words[0])):
-        if run == run_id:
-            assert (recorded, context) == (given, run_id)
-            seen.append((kind, given, int(count)))
-    return seen
 
 
 @pytest.mark.parametrize(

@@ -288,3 +288,14 @@ def body_log(folder: Path) -> BodyLog:
 def starts(log: BodyLog, run_id: str) -> int:
     """How often a run's body began."""
     return sum(entry.what == "start" for entry in log.get(run_id, ()))
+
+
+def hooks_of(folder: Path, run_id: str) -> list[tuple[str, str, int]]:
+    """Which hooks of a run were called, for which state, after how many tries."""
+    lines = [line.split() for path in folder.rglob("bodies/*.hooks") for line in path.read_text().splitlines()]
+    seen = []
+    for _at, run, kind, given, recorded, tries, context in sorted(lines, key=lambda words: int(words[0])):
+        if run == run_id:
+            assert (recorded, context) == (given, run_id)
+            seen.append((kind, given, int(tries)))
+    return seen
