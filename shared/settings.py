@@ -34,6 +34,7 @@ class Settings(BaseModel):
     cancel_grace: Seconds = 5.0
     timeout_grace: Seconds = 5.0
     cancel_patience: Seconds = 300.0
+    hook_timeout: Seconds = 60.0
     unknown_task_grace: float = Field(default=60.0, ge=0, allow_inf_nan=False)
     stop_grace: float = Field(default=25.0, ge=0, allow_inf_nan=False)
     watchdog: Seconds = 60.0

@@ -210,6 +210,10 @@ class Attempt:
         """Put around the body of the attempt: lets it be ended, and tells the supervisor its time limit."""
         return self._interrupts.around(token, seconds)
 
+    def around_hook(self) -> AbstractContextManager[None]:
+        """Put around a hook or a condition: ends it in time, and tells the supervisor that it runs."""
+        return self._interrupts.around_hook(self._settings.hook_timeout)
+
     def context(self) -> RunContext:
         """What the body of the present attempt may ask."""
         token = int(self._token)

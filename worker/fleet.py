@@ -77,7 +77,7 @@ class Fleet:
         self._beats = Beats(self._ledger, queues, fields, settings)
         self._deaths = Deaths(self._ledger, settings)
         self._recycling = Recycling(options)
-        self._watchdog = Watchdog(settings.watchdog)
+        self._watchdog = Watchdog(settings.watchdog, settings.hook_timeout)
         self._neighbours = Neighbours(self._ledger, settings)
         self._stacks = Stacks()
         self._systemd = Systemd()

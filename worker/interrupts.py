@@ -13,6 +13,7 @@ from types import FrameType
 from shared.errors import TerminationSignal
 from shared.failpoints import failpoint
 from worker.page import Page
+from worker.timeouts import timeout
 
 SIGNAL = signal.SIGUSR1
 
@@ -50,6 +51,20 @@ class Interrupts:
         finally:
             self._token = 0
             self._page.end_body()
+
+    @contextmanager
+    def around_hook(self, seconds: float) -> Iterator[None]:
+        """Let the code in this block, which is the user's and no body, last so long; tell the supervisor of it.
+
+        Raises:
+            TaskRunTimeoutError: it took longer; in its midst where signals reach.
+        """
+        self._page.begin_hook()
+        try:
+            with timeout(seconds):
+                yield
+        finally:
+            self._page.end_hook()
 
     def is_cancelled(self, token: int) -> bool:
         """True if somebody wants the end of this attempt."""

@@ -22,6 +22,7 @@ _FLAG = struct.Struct("<?")
 _BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
 _RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT = 512, 576, 640, 704, 768
 _HOOKS_TOLD_AT = 896
+_HOOK_AT = 960
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Page:
     def hold_ahead(self, *, on: bool) -> None:
         """Beside the run that is started, others are held that have not started; or there are none any more."""
         _FLAG.pack_into(self._memory, _AHEAD_AT, on)
+
+    def begin_hook(self) -> None:
+        """Code of the user's outside of a body begins: a hook, a condition."""
+        _BEAT.pack_into(self._memory, _HOOK_AT, monotonic())
+
+    def end_hook(self) -> None:
+        """It has ended."""
+        _BEAT.pack_into(self._memory, _HOOK_AT, 0.0)
 
     def in_start_hooks(self, *, on: bool) -> None:
         """The child runs its start hooks, which may take any time; or has done so."""
@@ -123,6 +132,11 @@ class Page:
     def is_in_start_hooks(self) -> bool:
         """True while the child runs its start hooks."""
         return bool(_FLAG.unpack_from(self._memory, _HOOKS_AT)[0])
+
+    def in_hook_for(self) -> float | None:
+        """Seconds since code of the user's outside of a body began; None if there is none."""
+        (since,) = _BEAT.unpack_from(self._memory, _HOOK_AT)
+        return float(monotonic() - since) if since else None
 
     def limit(self, runs: int) -> None:
         """Have the child end after so many runs."""

@@ -42,6 +42,9 @@ class Stacks:
             return
         body = child.page.body()
         doing = f"in run {body.run_id} for {monotonic() - body.since:.1f} s" if body else "in no run"
+        in_hook_for = child.page.in_hook_for()
+        if in_hook_for is not None:
+            doing += f", in a hook for {in_hook_for:.1f} s"
         log.warning("worker %s (pid %d): %s", child.name, child.pid, doing)
         child.send(STACKS)
         self._at = monotonic() + APART

@@ -1,6 +1,7 @@
 """Finds the children that stand still: no call, no wait and no body for too long.
 
-# A body may last; that it ends is the matter of its time limit. So may a start hook.
+# A body may last; that it ends is the matter of its time limit. So may a start hook. Hooks of runs, and whatever else of
+# the user's is called for them, have a limit of their own; a child that outlives it stands still from then on.
 """
 
 from collections.abc import Collection
@@ -12,10 +13,11 @@ SELDOM = 1.0
 
 
 class Watchdog:
-    """Of one fleet, with the seconds after which a child that makes no round is stuck."""
+    """Of one fleet. Seconds: after which a child that makes no round is stuck, and for which a hook may last."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, hook_timeout: float) -> None:
         self._seconds = seconds
+        self._hook_timeout = hook_timeout
         self._looked_at = monotonic()
         self._seen: dict[int, tuple[int, float]] = {}
 
@@ -41,5 +43,8 @@ class Watchdog:
         number, _ = page.rounds()
         seen = self._seen.get(child.pid)
         if seen is None or seen[0] != number or page.body() is not None or page.is_in_start_hooks():
+            return number, present
+        in_hook_for = page.in_hook_for()
+        if in_hook_for is not None and in_hook_for < self._hook_timeout:
             return number, present
         return seen

@@ -72,3 +72,19 @@ def end_process(*_: object) -> None:
     with (Path(os.environ["BODY_LOG"]) / "waits.txt").open("a") as lines:
         lines.write(f"{os.getpid()} dies\n")
     os._exit(3)
+
+
+@task
+def slow_to_tell() -> int:
+    return 5
+
+
+@slow_to_tell.on_completion
+def sleeps(*_: object) -> None:
+    time.sleep(60)
+
+
+@slow_to_tell.on_completion
+def deafly_sleeps(*_: object) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(60)

@@ -9,7 +9,7 @@ import redis
 from orchestrator import Orchestrator, task
 from shared.states import State
 from tests.end_to_end import left
-from tests.support.fleets import SHORT, Fleet, Fleets, hooks_of, is_alive, starts
+from tests.support.fleets import HASTY, SHORT, Fleet, Fleets, hooks_of, is_alive, starts
 from tests.support.waiting import eventually
 
 LEFT = "tests.end_to_end.left"
@@ -155,6 +155,17 @@ def test_a_hook_that_ends_its_process_each_time_is_put_aside(
         "Lost while its hooks ran: exit status 3.",
     )
     assert (len(lines_of(workers)), nothing_is_left(client)) == (3, True)
+
+
+def test_a_hook_is_ended_by_its_time_limit_and_its_process_is_killed_where_that_does_not_help(
+    fleet: Fleets, baton: Orchestrator
+) -> None:
+    workers = fleet(module=LEFT, hook_timeout=0.3, **HASTY)
+    assert baton.submit(left.slow_to_tell).result(10) == 5
+    eventually(lambda: "An error was encountered while running hook 'sleeps'" in workers.said())
+    eventually(lambda: "its worker stood still for 4.4 s" in workers.said())
+    assert "Scope timed out after 0.3 second(s)." in workers.said()
+    assert baton.submit(left.held_here, {"path": "/"}).result(10) == "/"
 
 
 def test_worker_threads_call_them_too() -> None:

@@ -9,11 +9,8 @@ import redis
 
 from orchestrator import Orchestrator
 from tests.end_to_end.bodies import add, held
-from tests.support.fleets import Fleets, is_alive, starts, told
+from tests.support.fleets import HASTY, Fleets, is_alive, starts, told
 from tests.support.waiting import eventually
-
-# With calls that never take long, the shortest that is allowed.
-HASTY = {"worker_budget": 0.2, "connect_timeout": 0.2, "socket_timeout": 0.2, "idle_wait": 0.2, "watchdog": 4.4}
 
 
 def test_a_process_that_hangs_is_killed_and_replaced_while_a_long_body_goes_on(

@@ -30,6 +30,8 @@ T = TypeVar("T")
 BODIES = "tests.end_to_end.bodies"
 SHORT = {"lease": 2, "beat": 0.5, "reap": 0.5, "future_sweep": 1}
 """Settings under which an ended lease is noticed within seconds."""
+HASTY = {"worker_budget": 0.2, "connect_timeout": 0.2, "socket_timeout": 0.2, "idle_wait": 0.2, "watchdog": 4.4}
+"""Settings with calls that never take long, and with the shortest watchdog that is then allowed."""
 
 
 def environment(url: str, **settings: Any) -> dict[str, str]:

@@ -167,7 +167,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
                     answer = advance(stream)
             case Ask(fn, args):
-                with run_context(place.context()):
+                with run_context(place.context()), place.around_hook():
                     answer = answer_of(fn(*args))
             case Open(fn, args, kwargs):
                 answer = fn(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -160,6 +160,10 @@ class InlineRun:
         if self.is_cancelled():
             raise TerminationSignal(signal.SIGTERM)
         yield
+
+    def around_hook(self) -> AbstractContextManager[None]:
+        """Nothing: whoever runs it here waits for its hooks."""
+        return nullcontext()
 
     def is_cancelled(self) -> bool:
         """True if somebody wants the run's end."""

@@ -69,6 +69,13 @@ class Place(RunLike, Protocol):
         """
         ...
 
+    def around_hook(self) -> AbstractContextManager[None]:
+        """Put around a hook, a condition or a function that makes a name, in the thread that it blocks. No I/O.
+
+        It may be ended by a TimeoutError.
+        """
+        ...
+
     def is_cancelled(self) -> bool:
         """True if somebody wants the end of this attempt. No I/O."""
         ...

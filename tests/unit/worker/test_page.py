@@ -86,3 +86,14 @@ def test_a_process_tells_whether_it_holds_runs_that_have_not_started() -> None:
         page.hold_ahead(on=on)
         told.append(page.holds_ahead())
     assert told == [False, True, False]
+
+
+def test_a_hook_is_told_until_it_ends_and_hooks_that_are_due_are_counted() -> None:
+    page = Page()
+    told = [(page.in_hook_for(), page.hooks_told())]
+    page.begin_hook()
+    page.tell_of_hooks()
+    within = page.in_hook_for()
+    page.end_hook()
+    told.append((page.in_hook_for(), page.hooks_told()))
+    assert (told, within is not None and 0 <= within < 1) == ([(None, 0), (None, 1)], True)
