@@ -230,6 +230,14 @@ class RunLedger:
         """Make, change or delete a limit; how many wait for it still. Repeatable: it writes what shall hold."""
         return self._send(steering.set_limit(name, slots, decay))
 
+    def drain(self, workers: Sequence[str], *, whole_fleet: bool) -> list[str]:
+        """Ask workers, or their fleets, to finish what runs and to end; OK or GONE. Repeatable: it writes a wish."""
+        tags: list[str] = []
+        for start in range(0, len(workers), AT_ONCE):
+            answered: list[str] = self._send(steering.drain(workers[start : start + AT_ONCE], whole_fleet=whole_fleet))
+            tags += answered
+        return tags
+
     def drop(self, entries: Sequence[str]) -> int:
         """Remove entries of the quarantine; how many were there. Repeatable: what is gone is gone."""
         starts = range(0, len(entries), AT_ONCE)

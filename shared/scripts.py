@@ -24,6 +24,7 @@ _STANDS_ON = {
     "cancel": _MOVES,
     "continue": _MOVES,
     "cycle": _MOVES,
+    "drain": ("prelude",),
     "drop": ("prelude",),
     "expire": _MOVES,
     "fire": _ACCEPTS,

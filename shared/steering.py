@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from shared import keys
-from shared.commands import AT_ONCE, Outcome, Request, text
+from shared.commands import AT_ONCE, Outcome, Request, text, texts
 from shared.scripts import SCRIPTS
 from shared.settings import Settings
 from shared.transport import Argument
@@ -51,6 +51,12 @@ def retry(
 def force(run_id: str, seq: int, operation: str, outcome: Outcome, *, actor: str) -> Request[Steered]:
     """Write a state without asking the rules; whoever held the run is fenced."""
     return Request(SCRIPTS["force"], _keys_of(run_id), [run_id, seq, operation, actor, *outcome], _steered)
+
+
+def drain(workers: Sequence[str], *, whole_fleet: bool) -> Request[list[str]]:
+    """Ask workers, or their fleets, to finish what runs and to end; OK or GONE for each."""
+    arguments: list[Argument] = ["fleet" if whole_fleet else "worker", len(workers), *workers]
+    return Request(SCRIPTS["drain"], [keys.LEASES], arguments, texts)
 
 
 def resume(run_id: str, seq: int, operation: str, *, actor: str, given: bytes = b"") -> Request[Steered]:

@@ -35,10 +35,15 @@ class Ended(NamedTuple):
 
 
 class Beaten(NamedTuple):
-    """What a beat answered: workers whose lease was taken away, and runs that have to end."""
+    """What a beat answered: workers whose lease was taken away, and runs that have to end.
+
+    `draining` workers are to finish and end; with `drains_all` so is the whole fleet.
+    """
 
     buried: list[str]
     to_cancel: list[Ended]
+    draining: Sequence[str] = ()
+    drains_all: bool = False
 
 
 def beat(pulses: Sequence[Pulse], settings: Settings, lifetime: int = 480) -> Request[Beaten]:
@@ -52,9 +57,10 @@ def beat(pulses: Sequence[Pulse], settings: Settings, lifetime: int = 480) -> Re
 
 
 def _beaten(answer: Any) -> Beaten:
-    buried, flat = answer
+    buried, flat, draining, drains_all = answer
     ended = texts(flat)
-    return Beaten(texts(buried), [Ended(*ended[i : i + 3]) for i in range(0, len(ended), 3)])
+    to_cancel = [Ended(*ended[i : i + 3]) for i in range(0, len(ended), 3)]
+    return Beaten(texts(buried), to_cancel, tuple(texts(draining)), bool(drains_all))
 
 
 class Death(NamedTuple):

@@ -14,7 +14,7 @@ import secrets
 import select
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.clock import monotonic
 from shared.connect import connect
@@ -87,6 +87,7 @@ class Fleet:
         self._born = 0
         self._spawn_at = 0.0
         self._is_quiet = False
+        self._drained: set[str] = set()
         self._passed_at = monotonic()
 
     def run(self, *, burst: bool = False) -> int:
@@ -279,9 +280,23 @@ class Fleet:
                 by_name[ended.worker].endings.ask(int(ended.token))
         for child in by_name.values():
             child.endings.forget()
+        self._drain(answer, by_name)
         for name in answer.buried:
             log.warning("worker %s: its lease is over, it is replaced", name)
             by_name[name].kill()
+
+    def _drain(self, answer: Beaten, by_name: Mapping[str, Child]) -> None:
+        """Have workers finish and end, without successors. However long it takes: whoever is in a hurry sends TERM."""
+        wanted = by_name if answer.drains_all else answer.draining
+        for name in set(wanted) - self._drained:
+            log.info("worker %s: drained, it finishes what runs and ends", name)
+            self._drained.add(name)
+            self._concurrency -= 1
+            by_name[name].tell_to_stop()
+        if answer.drains_all and self._concurrency:
+            self._concurrency = 0  # also for those that had no successor yet
+        if self._drained and not self._concurrency:
+            self._systemd.stopping()
 
     def _tell_of_hooks(self) -> None:
         """Hooks are due: one child is to call them, best one that has nothing else to do."""
@@ -306,7 +321,7 @@ class Fleet:
             stuck=still,
             since_pass=monotonic() - self._passed_at,
             since_beat=monotonic() - self._beats.good_at,
-            is_draining=signals.stops > 0,
+            is_draining=signals.stops > 0 or not self._concurrency,
             is_quiet=self._is_quiet,
             beat=self._settings.beat,
             lease=self._settings.lease,

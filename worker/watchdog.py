@@ -1,7 +1,7 @@
 """Finds the children that stand still: no call, no wait and no body for too long.
 
-# A body may last; that it ends is the matter of its time limit. So may a start hook. Hooks of runs, and whatever else of
-# the user's is called for them, have a limit of their own; a child that outlives it stands still from then on.
+# A body may last; that it ends is the matter of its time limit. So may a start hook. Hooks of runs, and other code
+# of the user's that is called for a run, have a limit of their own: a child that outlives it stands still from then on.
 """
 
 from collections.abc import Collection

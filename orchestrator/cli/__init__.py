@@ -107,7 +107,9 @@ COMMANDS = {
     "tasks show": ("orchestrator.cli.tasks:show", "Show one task and its newest runs."),
     "version": ("orchestrator.cli.version:version", "Show the versions of Baton and of what it stands on."),
     "worker": ("orchestrator.cli.worker:worker", "Start a fleet of workers for the tasks of these modules."),
-    "workers": ("", "Look at workers."),
+    "workers": ("", "Look at workers, and have them end."),
+    "workers check": ("orchestrator.cli.workers_steer:check", "Ask whether enough workers are alive."),
+    "workers drain": ("orchestrator.cli.workers_steer:drain", "Have workers finish what runs, and end."),
     "workers list": ("orchestrator.cli.workers:list_workers", "List all workers: what they do and how they are."),
     "workers show": ("orchestrator.cli.workers:show", "Show one worker and what it holds."),
 }

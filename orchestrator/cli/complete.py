@@ -19,6 +19,7 @@ from shared.views.queues import queue_names
 from shared.views.runs import Wanted, newest, tag_names
 from shared.views.schedules import schedules as all_schedules
 from shared.views.tasks import known_tasks
+from shared.views.workers import workers
 
 STEP_SECONDS: Final = 0.07
 MOST: Final = 20
@@ -74,6 +75,17 @@ def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     def ask(transport: Transport) -> Iterable[tuple[str, str]]:
         rows = newest(transport, Wanted(), MOST, _PAGE).rows
         return [(row.id, f"{row.state_type} {row.task}") for row in rows]
+
+    return _asked(ctx, incomplete, ask)
+
+
+def fleets_and_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of live fleets and workers."""
+
+    def ask(transport: Transport) -> Iterable[tuple[str, str]]:
+        living = [row for row in workers(transport).rows if row.is_live]
+        fleets = sorted({row.fleet for row in living if row.fleet})
+        return [*((name, "fleet") for name in fleets), *((row.name, "") for row in living)]
 
     return _asked(ctx, incomplete, ask)
 

@@ -94,8 +94,14 @@ def _cells(worker: Worker) -> Row:
         str(len(worker.held)),
         ago(worker.heartbeat_age),
         _lease(worker),
-        Cell("; ".join(f"{key}: {why}" for key, why in worker.problems.items()), ALARM),
+        _note(worker),
     )
+
+
+def _note(worker: Worker) -> Cell:
+    if worker.problems:
+        return Cell("; ".join(f"{key}: {why}" for key, why in worker.problems.items()), ALARM)
+    return Cell("draining" if worker.is_draining else "")
 
 
 def _lease(worker: Worker) -> Cell:
@@ -134,6 +140,7 @@ def document(worker: Worker) -> dict[str, Any]:
         "heartbeat": worker.heartbeat,
         "heartbeat_age": worker.heartbeat_age,
         "lease_left": worker.lease_left,
+        "draining": worker.is_draining,
         "current_run": worker.current_run,
         "current_task": worker.current_task,
         "current_for": worker.current_for,

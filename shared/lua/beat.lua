@@ -4,14 +4,14 @@
 --       many workers, then per worker: name,
 --       'new' or '' (a new one gets its first lease), how many queues q, their names, how many fields f, names and
 --       values, flat.
--- Answer: {buried, cancelled}: names of the buried, whose lease was taken away and never comes back under this name; and
+-- Answer: {buried, cancelled, draining, whether all of the fleet is}: names of the buried, whose lease was taken away and never comes back under this name; and
 --       worker, id and token, flat, of every run that a worker holds and has to end. Among those are runs that RQ's tools
---       cancelled.
+--       cancelled. Draining are workers that are to end when they have finished what runs.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM
 --        PERSIST PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local lease, lifetime, patience, at = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 5
-local buried, to_cancel = {}, {}
+local buried, to_cancel, draining, whole_fleet = {}, {}, {}, 0
 
 local wrong = misfit(LEASES, 'zset') or misfit(WORKERS, 'set') or misfit(DEADLINES, 'zset')
 if wrong then return redis.error_reply(wrong) end
@@ -51,10 +51,13 @@ for _ = 1, tonumber(ARGV[4]) do
     call('SADD', KEYS[2], key)
     for q = 1, queues do try('SADD', WORKERS_OF .. ARGV[at + 2 + q], key) end
     look_at_hand_of(name)
+    local wish = try('HGET', key, 'drain')
+    if type(wish) == 'string' then draining[#draining + 1] = name end
+    if wish == 'fleet' then whole_fleet = 1 end
   else
     buried[#buried + 1] = name
   end
   at = fields_at + 2 * fields + 1
 end
 flush()
-return { buried, to_cancel }
+return { buried, to_cancel, draining, whole_fleet }

@@ -36,6 +36,8 @@ class Worker:
     current_task: str | None
     current_for: float | None
     """Seconds since its present run was begun."""
+    is_draining: bool
+    """True if it was asked to finish what runs and to end."""
     held: tuple[str, ...]
     """Runs that it has begun and not finished."""
     problems: Mapping[str, str]
@@ -117,6 +119,7 @@ def _row(
         current_run=field("current_job"),
         current_task=current[0],
         current_for=_since(current[1], at),
+        is_draining=bool(field("drain")),
         held=tuple(sorted(map(text_of, held))),
         problems=problems,
     )

@@ -60,6 +60,8 @@ ASKED = {
     "tasks list": ("", 0),
     "tasks show": ("shop.add", 0),
     "version": ("", 0),
+    "workers check": ("", 0),
+    "workers drain": ("w1", 2),
     "workers list": ("", 0),
     "workers show": ("w1", 0),
 }
