@@ -26,6 +26,7 @@ DOORS = {
     "rq": {"worker/process.py"},
     "fakeredis": {"shared/memory.py"},
     "pendulum": {"shared/clock.py", "shared/codec_types.py"},
+    "watchfiles": {"worker/reloading.py"},
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
@@ -71,6 +72,7 @@ CLOCKS = {
 LATE_IMPORTS = {
     ("orchestrator/cli/demo.py", "_board"),
     ("orchestrator/cli/output.py", "_pencil"),
+    ("orchestrator/cli/worker.py", "_reloaded"),
     ("orchestrator/cli/worker.py", "worker"),
     ("shared/connect.py", "connect"),
 }

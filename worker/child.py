@@ -97,7 +97,7 @@ def fork(name: str, page: Page, work: Work, inherited: Sequence[Callable[[], Non
 def _live(name: str, page: Page, work: Work, parent: int, inherited: Sequence[Callable[[], None]]) -> NoReturn:
     code = EXIT_INTERNAL
     try:
-        _die_with(parent)
+        die_with(parent, signal.SIGKILL)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # A terminal sends the first two to all: the supervisor passes them on. The others get their handlers later.
@@ -120,9 +120,9 @@ def _live(name: str, page: Page, work: Work, parent: int, inherited: Sequence[Ca
         os._exit(code)
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends. Where it cannot, the missing beats end it."""
+def die_with(parent: int, number: int) -> None:
+    """Have the kernel send this signal when the parent ends. Where it cannot, the missing beats end a worker."""
     if sys.platform == "linux" and not is_off("death_signal"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(EXIT_INTERNAL)

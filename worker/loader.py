@@ -20,11 +20,9 @@ def load_tasks(modules: Sequence[str], folder: Path | None = None) -> Sequence[s
         ConfigError: a module is missing or does not import (with its own traceback), clashes with a package of
             Baton, or nothing registered a task.
     """
-    place = str((folder or Path.cwd()).resolve())
-    _refuse_clashes(place)
-    # At the end: the user's files must not stand in for the standard library's, or for ours.
-    if place not in sys.path:
-        sys.path.append(place)
+    place = folder or Path.cwd()
+    _refuse_clashes(str(place.resolve()))
+    look_in(place)
     for name in modules:
         _import(name)
     known = registry.keys()
@@ -34,6 +32,14 @@ def load_tasks(modules: Sequence[str], folder: Path | None = None) -> Sequence[s
             "name the modules that hold your @task functions with -m"
         )
     return known
+
+
+def look_in(folder: Path) -> None:
+    """Let modules be found in this folder too."""
+    place = str(folder.resolve())
+    # At the end: the user's files must not stand in for the standard library's, or for ours.
+    if place not in sys.path:
+        sys.path.append(place)
 
 
 def _refuse_clashes(place: str) -> None:

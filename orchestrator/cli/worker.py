@@ -1,5 +1,6 @@
 """`baton worker`: start a fleet in this process and stay until it is told to stop."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from orchestrator.cli.common import json_option, line, settings_from
 from orchestrator.cli.spans import SECONDS, SECONDS_OR_NONE
 from orchestrator.client import Orchestrator
 from shared import logs
+from shared.errors import ConfigError
 from shared.specs import queue_name
 from worker.loader import load_tasks
 from worker.options import ORDERS, FleetOptions
@@ -36,6 +38,7 @@ from worker.options import ORDERS, FleetOptions
 @click.option("--health-port", metavar="[HOST:]PORT", help="Answer /livez and /readyz there.")
 @click.option("--allow-eviction", is_flag=True, help="Work on a Redis that may drop keys when its memory is full.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@click.option("--reload", "reloads", is_flag=True, help="Start anew when a source file changes. For development only.")
 @click.option("--check", is_flag=True, help="Print the keys of the tasks and leave; asks no Redis.")
 @json_option("With --check: one JSON document.")
 @click.pass_context
@@ -48,6 +51,7 @@ def worker(
     *,
     burst: bool,
     check: bool,
+    reloads: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -58,16 +62,30 @@ def worker(
     names = list(dict.fromkeys(queue_name("--queue", name) for part in queues for name in part.split(",")))
     if as_json and not check:
         raise click.UsageError("--json goes with --check: a fleet that runs has no answer, only a log.")
+    if reloads and (check or burst):
+        raise click.UsageError("--reload is for a fleet that stays: it goes with neither --check nor --burst.")
     if check:
         _answer_tasks(load_tasks(modules), as_json=as_json)
         return 0
     settings, given = settings_from(ctx), FleetOptions(**options)
     logs.set_up(logs.LEVELS["quiet" if ctx.obj["quiet"] else "verbose" if ctx.obj["verbose"] else "normal"])
+    if reloads:
+        return _reloaded(modules)
     # Late: RQ takes longer to import than all of Baton, and neither help nor --check needs it.
     from worker.process import run_fleet  # noqa: PLC0415
 
     with Orchestrator(settings=settings):  # what bodies submit goes to the Redis that their runs came from
         return run_fleet(settings, names, concurrency, load_tasks(modules), burst=burst, options=given)
+
+
+def _reloaded(modules: Sequence[str]) -> int:
+    """Run this same command without --reload, again and again."""
+    try:
+        # Late: an extra, which only development needs.
+        from worker.reloading import Reloader  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--reload needs the library {error.name}: pip install 'baton[reload]'") from None
+    return Reloader([word for word in sys.argv[1:] if word != "--reload"], modules).run()
 
 
 def _answer_tasks(keys: Sequence[str], *, as_json: bool) -> None:
