@@ -1,7 +1,7 @@
 """`baton worker --reload`: a fleet in a process of its own, started anew whenever a source file of the user's changes.
 
-For development. Whoever watches imports nothing of the user's: what cannot be imported fails in the fleet's process, and
-is tried again at the next change.
+For development. Whoever watches imports nothing of the user's: what cannot be imported fails in the fleet's process,
+and is tried again at the next change.
 """
 
 import logging
@@ -49,10 +49,10 @@ class Reloader:
         """Until it is told to stop or the fleet ends by itself; the exit code. Signals are passed on to the fleet."""
         before = {number: signal.signal(number, self._pass_on) for number in HEEDED}
         try:
-            while True:
+            code = None
+            while code is None and not self._is_stopping:
                 code = self._one_life()
-                if code is not None:
-                    return code
+            return code or 0
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -68,8 +68,6 @@ class Reloader:
         )
         with closing(changes):
             next(changes)  # from here on it watches: what changes while the fleet starts is not missed
-            if self._is_stopping:
-                return 0
             self._fleet = fleet = self._started()
             if self._is_stopping:
                 fleet.terminate()  # the signal came when there was nobody yet to pass it on to

@@ -112,6 +112,6 @@ def test_a_missing_library_is_named_with_how_to_get_it(server: RedisServer, shop
     )
 
 
-def test_a_fleet_that_ends_by_itself_is_not_reloaded(server: RedisServer, shop: Path) -> None:
+def test_only_a_fleet_that_stays_is_reloaded(server: RedisServer, shop: Path) -> None:
     ended = command("baton", "worker", "-m", "shop.tasks", "--reload", "--burst", url=server.url, cwd=shop.parent)
     assert (ended.returncode, "goes with neither --check nor --burst" in ended.stderr) == (2, True)
