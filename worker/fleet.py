@@ -288,14 +288,15 @@ class Fleet:
     def _drain(self, answer: Beaten, by_name: Mapping[str, Child]) -> None:
         """Have workers finish and end, without successors. However long it takes: whoever is in a hurry sends TERM."""
         wanted = by_name if answer.drains_all else answer.draining
-        for name in set(wanted) - self._drained:
+        fresh = set(wanted) - self._drained
+        for name in fresh:
             log.info("worker %s: drained, it finishes what runs and ends", name)
             self._drained.add(name)
             self._concurrency -= 1
             by_name[name].tell_to_stop()
-        if answer.drains_all and self._concurrency:
+        if answer.drains_all:
             self._concurrency = 0  # also for those that had no successor yet
-        if self._drained and not self._concurrency:
+        if fresh and not self._concurrency:
             self._systemd.stopping()
 
     def _tell_of_hooks(self) -> None:

@@ -73,7 +73,7 @@ class LeftHooks:
             if spec is None:
                 return False
             state = run.state if run.seq == due.seq else self._state_at(due)
-        except (BatonError, LookupError) as error:
+        except (BatonError, LookupError, ValueError) as error:  # an entry of others may hold anything
             log.warning("run %s: its hooks are not called: %s", due.run_id, error)
             return True
         attempt = Attempt(_claim_of(run, state), spec, self._hand, self._interrupts, self._settings)

@@ -67,7 +67,7 @@ def drain(ctx: click.Context, name: str, *, is_all: bool, seconds: float | None,
             return 1
         ledger = RunLedger(exchange, settings)
         ledger.drain(names, whole_fleet=wanted.is_whole_fleet)
-        left = names if seconds is None else _left_after(ledger, exchange, wanted, seconds)
+        left = names if seconds is None else _left_after(ledger, exchange, wanted, seconds, {*names})
     if as_json:
         output.document({"done": True, "asked": names, "left": left})
     else:
@@ -103,9 +103,9 @@ def _meant(name: str, rows: Sequence[Worker]) -> _Wanted | None:
     return _Wanted(worker=matches[0]) if matches else None
 
 
-def _left_after(ledger: RunLedger, transport: Transport, wanted: _Wanted, seconds: float) -> list[str]:
+def _left_after(ledger: RunLedger, transport: Transport, wanted: _Wanted, seconds: float, asked: set[str]) -> list[str]:
     """Those that live still when the time is over. Whoever a fleet has started since is asked as well."""
-    until, asked = monotonic() + seconds, set[str]()
+    until = monotonic() + seconds
     while left := wanted.among(workers(transport).rows):
         if fresh := [name for name in left if name not in asked]:
             ledger.drain(fresh, whole_fleet=wanted.is_whole_fleet)
