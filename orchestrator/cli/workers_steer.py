@@ -55,7 +55,7 @@ def drain(ctx: click.Context, name: str, *, is_all: bool, seconds: float | None,
     if bool(name) == is_all:
         raise click.UsageError("Name a worker or a fleet, or say --all.")
     with checked_exchange_from(ctx) as (exchange, settings):
-        rows = workers(exchange).rows
+        rows = _working(exchange)
         wanted = _Wanted() if is_all else _meant(name, rows)
         names = wanted.among(rows) if wanted is not None else []
         if wanted is None or not names:
@@ -87,6 +87,11 @@ def _workers(number: int) -> str:
     return f"{number} worker{'' if number == 1 else 's'}"
 
 
+def _working(transport: Transport) -> list[Worker]:
+    """Those that work on queues: also other processes hold leases."""
+    return [row for row in workers(transport).rows if row.queues]
+
+
 def _meant(name: str, rows: Sequence[Worker]) -> _Wanted | None:
     """Whom a name means: a fleet if it is one's whole name, else the worker whose name begins so.
 
@@ -106,7 +111,7 @@ def _meant(name: str, rows: Sequence[Worker]) -> _Wanted | None:
 def _left_after(ledger: RunLedger, transport: Transport, wanted: _Wanted, seconds: float, asked: set[str]) -> list[str]:
     """Those that live still when the time is over. Whoever a fleet has started since is asked as well."""
     until = monotonic() + seconds
-    while left := wanted.among(workers(transport).rows):
+    while left := wanted.among(_working(transport)):
         if fresh := [name for name in left if name not in asked]:
             ledger.drain(fresh, whole_fleet=wanted.is_whole_fleet)
             asked.update(fresh)
@@ -128,7 +133,7 @@ def check(ctx: click.Context, fleet: str, at_least: int, *, as_json: bool) -> in
     are; 69: Redis cannot be asked, which no restart of workers mends.
     """
     with checked_exchange_from(ctx) as (exchange, _):
-        rows = [row for row in workers(exchange).rows if fleet in ("", row.fleet)]
+        rows = [row for row in _working(exchange) if fleet in ("", row.fleet)]
     alive = [row.name for row in rows if row.is_live and not row.is_draining]
     is_well = len(alive) >= at_least
     if as_json:

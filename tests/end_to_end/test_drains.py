@@ -7,10 +7,14 @@ from typing import Any
 import redis
 
 from orchestrator import Orchestrator
+from shared.connect import connect
+from shared.ledger import RunLedger
+from shared.settings import Settings
 from tests.end_to_end.bodies import add, held
 from tests.support.fleets import SHORT, Fleets, command, starts
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
+from worker.leases import Leases
 
 
 def asked(server: RedisServer, *words: str) -> tuple[int, Any]:
@@ -81,3 +85,15 @@ def test_nobody_is_drained_by_a_name_that_nobody_has_or_without_consent(
     assert asked(server, "drain", workers.name)[0] == 2
     assert asked(server, "drain")[0] == 2
     assert workers.is_up(client)
+
+
+def test_a_process_that_holds_a_lease_and_is_no_worker_counts_as_none(server: RedisServer) -> None:
+    settings = Settings.load({}, redis_url=server.url)
+    exchange = connect(settings)
+    leases = Leases(RunLedger(exchange, settings), settings)
+    name = leases.current().name
+    checked, drained = asked(server, "check"), asked(server, "drain", "--all", "--yes")
+    by_name = asked(server, "drain", name, "--yes")
+    leases.end()
+    exchange.close()
+    assert (checked[1]["alive"], drained, by_name[0]) == (0, (1, "No worker is alive.\n"), 1)
