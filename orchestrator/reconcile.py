@@ -17,8 +17,8 @@ from shared.state_types import TERMINAL_STATES, StateType
 from shared.transport import Transport
 from shared.upkeep import Recount
 
-AT_ONCE: Final = 50
-"""Runs in one call, which looks for each in its queue from one end to the other while Redis does nothing else."""
+AT_ONCE: Final = 200
+"""Runs in one call, which reads their queues from one end to the other while Redis does nothing else."""
 ROUNDS: Final = 3
 _COUNTED: Final = frozenset(state.value for state in StateType if state not in TERMINAL_STATES)
 COUNTS: Final = 5
