@@ -9,9 +9,8 @@ from typing import Final
 
 from orchestrator.invariants_common import Violation, described, found_sound, is_gone, missing, sound
 from shared import keys
-from shared.rq_words import REGISTRIES
-from shared.run_fields import DEFERRED, LIMIT, PASSED
-from shared.seen import Place, SeenRun, Snapshot, Stray
+from shared.run_fields import LIMIT
+from shared.seen import Place, SeenRun, Snapshot, Stray, own_place
 from shared.state_types import IN_BODY, StateType
 
 LONG_OVER: Final = 300.0
@@ -26,21 +25,6 @@ _NO_PLACES: Final = (keys.QUEUE, keys.INTERMEDIATE, keys.DEADLINES, *_OF_PROCESS
 
 
 # --- I1: places -------------------------------------------------------------------------------------------------------
-
-
-def own_place(run: SeenRun) -> str:
-    """The key in which a run lies, '' for one that a process holds."""
-    if run.has_ended:
-        return REGISTRIES[run.state] + run.queue
-    if run.is_held:
-        return ""
-    if run.place.startswith(LIMIT):
-        return keys.limit_part(run.place.removeprefix(LIMIT), "waiters")
-    if run.place == DEFERRED:
-        return keys.DEFERRED + run.queue
-    if run.place == PASSED or run.state is StateType.SCHEDULED:
-        return keys.SCHEDULED + run.queue
-    return keys.PAUSED if run.state is StateType.PAUSED else keys.queue(run.queue)
 
 
 def one_place(snapshot: Snapshot) -> Iterator[Violation]:

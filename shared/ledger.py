@@ -6,11 +6,12 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from shared import commands, keys, records, steering, upkeep
 from shared.commands import AT_ONCE, Cycle, NewRun, Outcome, Recorded, Report, Request, Seat
 from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
+from shared.patrol import Patrol
 from shared.planning import PlanChange, plan
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
 from shared.runs import TaskRun
@@ -25,6 +26,18 @@ from shared.version import LAYOUT
 T = TypeVar("T")
 OLDEST_REDIS = (6, 2)
 TRIES = 10
+
+
+class Life(NamedTuple):
+    """A server from its start on: `run_id` is new with each, `age` is in seconds, `replication` names its data set.
+
+    What it does not tell is empty, or infinite. `at` is its clock, in seconds since 1970.
+    """
+
+    run_id: str
+    age: float
+    replication: str
+    at: float
 
 
 class RunLedger:
@@ -351,12 +364,20 @@ class RunLedger:
         """The server's version, as it tells it."""
         return self._info().get("redis_version", "unknown")
 
-    def server_life(self) -> tuple[str, float] | None:
-        """Which life of the server this is (new at each start), and its age in seconds; None where it does not tell."""
-        info = self._info()
-        if "uptime_in_seconds" not in info:
-            return None
-        return info.get("run_id", ""), float(info["uptime_in_seconds"])
+    def server_life(self) -> Life:
+        """Which life of the server this is, and what time it has."""
+        server, replication, time = self._transport.read([("INFO", "server"), ("INFO", "replication"), ("TIME",)])
+        info = {**_rows_of(server), **_rows_of(replication)}
+        return Life(
+            info.get("run_id", ""),
+            float(info.get("uptime_in_seconds", "inf")),
+            info.get("master_replid", ""),
+            int(time[0]) + int(time[1]) / 1_000_000,
+        )
+
+    def patrol(self) -> Patrol:
+        """Looks for runs that `reconcile` should be asked about."""
+        return Patrol(self._transport)
 
     def evicting_policy(self) -> str:
         """By which policy the server drops keys when its memory is full; '' if it drops none, or does not tell."""
@@ -366,6 +387,10 @@ class RunLedger:
 
     def _info(self, section: str = "server") -> dict[str, str]:
         (text,) = self._transport.read([("INFO", section)])
-        if isinstance(text, Exception):
-            return {}  # the in-process server has no INFO; others may forbid it
-        return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        return _rows_of(text)
+
+
+def _rows_of(info: Any) -> dict[str, str]:
+    if isinstance(info, Exception):
+        return {}  # the in-process server has no INFO; others may forbid it
+    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)

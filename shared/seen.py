@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.run_fields import HELD, Row, is_ours
+from shared import keys
+from shared.rq_words import REGISTRIES
+from shared.run_fields import DEFERRED, HELD, LIMIT, PASSED, Row, is_ours
 from shared.state_types import TERMINAL_STATES, StateType
 
 
@@ -121,6 +123,21 @@ class SeenRun:
     def is_ours(self) -> bool:
         """False for a job of RQ's own, and where nothing is."""
         return is_ours(self.fields)
+
+
+def own_place(run: SeenRun) -> str:
+    """The key in which a run lies, '' for one that a process holds."""
+    if run.has_ended:
+        return REGISTRIES[run.state] + run.queue
+    if run.is_held:
+        return ""
+    if run.place.startswith(LIMIT):
+        return keys.limit_part(run.place.removeprefix(LIMIT), "waiters")
+    if run.place == DEFERRED:
+        return keys.DEFERRED + run.queue
+    if run.place == PASSED or run.state is StateType.SCHEDULED:
+        return keys.SCHEDULED + run.queue
+    return keys.PAUSED if run.state is StateType.PAUSED else keys.queue(run.queue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     lease: Seconds = 30.0
     beat: Seconds = 10.0
     reap: Seconds = 5.0
+    reconcile: Seconds = 2.0
     crash_budget: int = Field(default=3, ge=1)
     cancel_grace: Seconds = 5.0
     timeout_grace: Seconds = 5.0

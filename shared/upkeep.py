@@ -93,6 +93,8 @@ def reap(deaths: Sequence[Death], settings: Settings) -> Request[list[Buried]]:
     ]
     for death in deaths:
         arguments += death
+    if not deaths:
+        arguments.append(settings.lease)
     key_names = [keys.LEASES, keys.RUNNING, keys.COUNTS, keys.WORKERS, keys.QUARANTINE]
     return Request(SCRIPTS["reap"], key_names, arguments, _buried)
 

@@ -40,6 +40,7 @@ COMMAND_DOORS = {
     "shared/ledger.py",
     "shared/look.py",
     "shared/pages.py",
+    "shared/patrol.py",
     "shared/records.py",
     "shared/result_redis.py",
     "shared/slots.py",

@@ -70,7 +70,7 @@ class Fleet:
         exchange = connect(settings, BUDGET)
         self._line = exchange.line()
         self._ledger = RunLedger(self._line, settings)
-        self._upkeep = Upkeep(self._ledger, settings)
+        self._upkeep = Upkeep(self._ledger, settings, concurrency)
         self._promoter = Promoter(self._ledger, exchange.line(), settings)
         self._ears = Ears(exchange.line(), self.name)
         fields = {"fleet": self.name, "tasks": " ".join(tasks), "labels": ",".join(options.labels)}

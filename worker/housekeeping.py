@@ -1,19 +1,23 @@
-"""What every fleet does for all: reap ended leases, queue what is due, end what is late, sweep what is past its time.
+"""What every fleet does for all: reap ended leases, queue what is due, end what is late, sweep what is past, reconcile.
 
 Any number may do it at the same time: each move is conditional and done in one step. Nobody is a leader.
 """
 
 import logging
+import random
 
+from shared import keys
 from shared.clock import monotonic
 from shared.commands import AT_ONCE
 from shared.errors import RedisUnavailable
 from shared.failpoints import failpoint, is_off
 from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
+from shared.seen import Stray
 from shared.settings import Settings
 from shared.transport import Line
 from shared.upkeep import Promoted
+from worker.caution import Caution
 
 log = logging.getLogger("baton.housekeeping")
 DUE_AT_ONCE = 100
@@ -23,18 +27,23 @@ PAUSE_AFTER_ERROR = 1.0
 
 
 class Upkeep:
-    """Reaping and sweeping, each when its time has come."""
+    """Reaping, sweeping, and looking for runs that are in no place, each when its time has come.
 
-    def __init__(self, ledger: RunLedger, settings: Settings) -> None:
+    `workers`: how many this fleet has. All fleets together patrol as often as one alone, each for its part.
+    """
+
+    def __init__(self, ledger: RunLedger, settings: Settings, workers: int = 1) -> None:
         self._ledger = ledger
         self._settings = settings
+        self._workers = workers
         self._reap_at = self._sweep_at = monotonic()
-        self._life = ""
-        self._quiet_until = 0.0
+        self.patrol = ledger.patrol()
+        self._patrol_at = monotonic() + self._settings.reconcile * _spread()
+        self._caution = Caution(settings.lease)
 
     def due_in(self) -> float:
         """Seconds until there is something to do."""
-        return max(0.0, min(self._reap_at, self._sweep_at) - monotonic())
+        return max(0.0, min(self._reap_at, self._sweep_at, self._patrol_at) - monotonic())
 
     def run(self) -> None:
         """Do what is due. An error is logged and tried again soon."""
@@ -46,9 +55,11 @@ class Upkeep:
         except RedisUnavailable as error:
             log.warning("housekeeping: %s", error)
             self._reap_at = self._sweep_at = monotonic() + PAUSE_AFTER_ERROR
+        if monotonic() >= self._patrol_at:
+            self._patrol_at = monotonic() + self._reconcile()
 
     def _reap(self) -> float:
-        if is_off("reap") or self._server_is_young():
+        if is_off("reap") or self._has_to_wait():
             return self._settings.reap
         buried = self._ledger.reap()
         for row in buried:
@@ -63,20 +74,39 @@ class Upkeep:
             failpoint("reap.batch")
         return 0.0 if buried else self._settings.reap
 
-    def _server_is_young(self) -> bool:
-        """True for a lease after a start of Redis: nobody could renew one meanwhile, so let the living beat first."""
+    def _has_to_wait(self) -> bool:
+        asked = monotonic()
         life = self._ledger.server_life()
-        if life is None:
-            return False
-        run_id, age = life
-        if run_id != self._life:
-            # Of a new life not its age: loading its data may have taken longer than a lease.
-            left = self._settings.lease if self._life else self._settings.lease - age
-            self._life, self._quiet_until = run_id, monotonic() + left
-        return monotonic() < self._quiet_until
+        if self._caution.is_new(life):
+            self._ledger.check()  # an empty server is marked again as Baton's
+        for warning in self._caution.hear(life, asked, monotonic()):
+            log.warning("Redis at %s: %s", self._ledger.address, warning)
+        return monotonic() < self._caution.until and not is_off("guard")
 
     def _sweep(self) -> float:
         return 0.0 if self._ledger.sweep() >= AT_ONCE else SWEEP_EVERY
+
+    def _reconcile(self) -> float:
+        """Adopt or clean what was done behind the ledger's back to runs of the next slice; seconds until the next."""
+        if is_off("reconcile"):
+            return SWEEP_EVERY
+        try:
+            suspects, leased = self.patrol.look()
+            mended = [row for row in zip(suspects, self._ledger.reconcile(list(suspects)), strict=True) if row[1]]
+            parked = [(run_id, keys.queue(suspects[run_id]) + keys.INTERMEDIATE) for run_id, _ in mended]
+            # Only now: a run that a worker of RQ's took lies in its queue again before it is nowhere else.
+            self._ledger.strike([Stray(run_id, "parked", key, run_id) for run_id, key in parked if suspects[run_id]])
+        except RedisUnavailable as error:
+            log.warning("reconcile: %s", error)
+            return SWEEP_EVERY
+        for run_id, words in mended:
+            log.warning("run %s was changed by others: %s", run_id, words)
+        return 0.0 if mended else self._settings.reconcile * max(1.0, leased / self._workers) * _spread()
+
+
+def _spread() -> float:
+    """Around 1, so that fleets that were started together do not go on together."""
+    return random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
 
 
 def keep_going(ledger: RunLedger) -> Promoted:

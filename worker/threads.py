@@ -93,7 +93,7 @@ class ThreadFleet:
         self._exchange.close()
 
     def _keep_house(self) -> None:
-        upkeep = Upkeep(self._ledger, self._settings)
+        upkeep = Upkeep(self._ledger, self._settings, len(self._members))
         beat_at = 0.0
         while not self._closing.is_set():
             try:

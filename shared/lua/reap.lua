@@ -2,7 +2,8 @@
 -- KEYS: baton:leases, baton:running, baton:counts, rq:workers, baton:quarantine.
 -- ARGV: crash budget, retention in seconds of a crashed run, of a cancelled run, how many workers are named, then per
 --       named worker: name, why, and which of its runs was in its body: an id, '' for none, '*' for "not known: any".
---       None named: those whose lease is over by the server's clock, up to 500 of their runs.
+--       None named: those whose lease is over by the server's clock, up to 500 of their runs; then follows the length of
+--       a lease in seconds, for workers that do not tell their own. Leases that end much later are cut to that.
 -- Answer: per worker four values, flat: name, runs put back as lost, runs ended, runs put back uncounted. A worker is
 --       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
@@ -99,6 +100,17 @@ local function bury(worker, why, current)
   return #hand, { worker, lost, ended, uncounted }
 end
 
+-- Leases from before the server's clock was set back: nobody would outlive them.
+local function shorten(lease)
+  for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1], format('(%.3f', NOW + 2 * lease), '+inf', 'LIMIT', 0, 100)) do
+    local own = try('HGET', WORKER .. worker, 'lease')
+    own = math.max(lease, type(own) == 'string' and number_in(own) or 0)
+    if tonumber(call('ZSCORE', KEYS[1], worker)) > NOW + 2 * own then
+      call('ZADD', KEYS[1], format('%.3f', NOW + own), worker)
+    end
+  end
+end
+
 local answers = {}
 local function add(row)
   for i = 1, row and 4 or 0 do answers[#answers + 1] = row[i] end
@@ -111,6 +123,7 @@ if named > 0 then
     add(row)
   end
 else
+  shorten(tonumber(ARGV[5]))
   local moved = 0
   for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', format('%.3f', NOW), 'LIMIT', 0, 100)) do
     if moved >= 500 then break end

@@ -231,6 +231,25 @@ def test_a_worker_whose_lease_is_over_is_reaped_and_one_that_beats_is_not(store:
     assert rows_of(store, lost.run_id)[-1]["message"] == "Attempt 1 was lost: the lease of quiet ended."
 
 
+def test_leases_from_before_the_clock_was_set_back_are_shortened(store: Store) -> None:
+    lease = store.settings.lease
+    now = server_time(store)
+    long_lived = {"w3": {"lease": 100}, "w4": {"lease": "x"}}
+    ends = {"w1": now + 3600, "w2": now + 2 * lease, "w3": now + 199, "w4": now + 199}
+    for worker in ends:
+        store.ledger.beat([Pulse(worker, ["q"], long_lived.get(worker, {}), is_new=True)])
+    store.client.zadd("baton:leases", ends)
+    assert store.ledger.reap() == []
+    after = dict(store.client.zrange("baton:leases", 0, -1, withscores=True))
+    near = pytest.approx(server_time(store) + lease, abs=0.2)
+    assert after == {
+        "w1": near,
+        "w2": pytest.approx(ends["w2"], abs=0.01),
+        "w3": pytest.approx(ends["w3"], abs=0.01),
+        "w4": near,
+    }
+
+
 def test_a_lease_that_is_over_by_the_clock_still_reports_until_somebody_reaps_it(store: Store) -> None:
     seat, claim = held_by(store.ledger)
     eventually(lambda: store.client.zscore("baton:leases", "w1") < server_time(store))

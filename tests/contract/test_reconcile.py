@@ -219,6 +219,18 @@ def test_reconcile_mends(store: Store, row: Row) -> None:
     assert (store.ledger.reconcile([run_id]), keyspace(store), faults(store)) == ([""], after, [])
 
 
+HARMLESS = ("is listed as failed", "is listed as due", "is listed twice")
+"""Rows that are too many: whoever comes upon one drops it, and the run is where it belongs."""
+HARMFUL = {name: row for name, row in ROWS.items() if not name.endswith(HARMLESS)}
+
+
+@pytest.mark.parametrize("row", HARMFUL.values(), ids=HARMFUL.keys())
+def test_a_patrol_comes_upon_what_reconcile_mends(store: Store, row: Row) -> None:
+    run_id = row.made(store)
+    row.damage(store, run_id)
+    assert list(store.ledger.patrol().look()[0]) == [run_id]
+
+
 def test_a_run_whose_worker_has_no_lease_is_left_to_the_reaper(store: Store) -> None:
     run_id = places.running(store)
     without_lease(store, run_id)

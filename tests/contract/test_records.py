@@ -42,6 +42,7 @@ from tests.support.ledgers import (
     retry_in,
     rows_of,
     seated,
+    server_time,
     submitted,
 )
 
@@ -362,10 +363,15 @@ def test_a_layout_that_is_no_number_is_refused_in_words(store: Store) -> None:
         store.ledger.check()
 
 
-def test_the_real_server_tells_its_version_and_age(real: Store) -> None:
+def test_the_real_server_tells_its_version_age_and_data_set(real: Store) -> None:
     life = real.ledger.server_life()
-    assert life is not None
-    assert (real.ledger.server_version()[0].isdigit(), len(life[0]), life[1] >= 0) == (True, 40, True)
+    assert (real.ledger.server_version()[0].isdigit(), len(life.run_id), len(life.replication)) == (True, 40, 40)
+    assert 0 <= life.age < 3600
+
+
+def test_every_server_tells_its_time(store: Store) -> None:
+    before = server_time(store)
+    assert before <= store.ledger.server_life().at <= server_time(store)
 
 
 def test_a_redis_that_is_new_to_baton_is_marked_and_the_mark_stays(store: Store) -> None:
