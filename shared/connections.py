@@ -31,6 +31,7 @@ from redis.retry import Retry
 
 from shared.clock import monotonic
 from shared.errors import ConfigError, RedisUnavailable, StorageFull
+from shared.failpoints import is_off
 from shared.retries import backoff
 from shared.scripts import Script
 from shared.settings import WAIT_SLACK, Settings
@@ -130,7 +131,11 @@ class Connection:
         connection.send_command(*command, check_health=False)
         if patience is not None and not connection.can_read(timeout=patience):
             raise TimeoutError(f"no answer within {patience:g} s")
-        return connection.read_response()
+        try:
+            return connection.read_response()
+        except ResponseError as error:
+            _pass_over(error)
+            raise
 
     def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         connection = self._own()
@@ -142,6 +147,7 @@ class Connection:
         try:
             return self._connection.read_response()
         except _REFUSALS as error:
+            _pass_over(error)
             return error.with_traceback(None)  # as a value it would keep alive all that its frames hold
 
     def _insist(self, call: Callable[[], T], what: str) -> T:
@@ -157,7 +163,7 @@ class Connection:
                 now = monotonic()
                 give_up_at = give_up_at or now + self._budget
                 pause = backoff(tries)
-                if now + pause >= give_up_at:
+                if now + pause >= give_up_at or is_off("repeat"):
                     raise self._unavailable(error, what) from error
                 tries += 1
                 self._sleep(pause)
@@ -234,6 +240,12 @@ class Connections:
             return self._idle.pop()
         except IndexError:
             return self.line()
+
+
+def _pass_over(error: Exception) -> None:
+    """Raise an error that passes where a server that runs somebody's long script refused everything."""
+    if str(error).startswith("BUSY "):
+        raise BusyLoadingError(str(error)) from error
 
 
 def client_for(settings: Settings) -> redis.Redis:

@@ -21,12 +21,12 @@ class Caution:
 
     def is_new(self, life: Life) -> bool:
         """True for another start of the server than the one that was heard of last; False for the first."""
-        return self._life is not None and life.run_id != self._life.run_id
+        return self._life is not None and self._same_if_silent(life).run_id != self._life.run_id
 
     def hear(self, life: Life, asked: float, heard: float) -> list[str]:
         """What the server answered until `heard` to a question of `asked`; what people have to know of it."""
         told: list[str] = []
-        last, ago = self._life, heard - self._asked
+        last, ago, life = self._life, heard - self._asked, self._same_if_silent(life)
         self._life, self._asked = life, asked
         if last is None:
             self.until = heard + self._lease - life.age
@@ -42,3 +42,9 @@ class Caution:
             self.until = heard + self._lease
             told.append(f"its clock was set forward by {ahead:.0f} s: for a lease no worker is taken for dead")
         return told
+
+    def _same_if_silent(self, life: Life) -> Life:
+        """One that does not tell who it is, as the in-process server or by its rights, is taken for the same."""
+        if self._life is None or life.run_id:
+            return life
+        return life._replace(run_id=self._life.run_id, replication=self._life.replication)

@@ -93,3 +93,11 @@ def test_an_answer_that_was_long_on_its_way_does_not_make_the_clock_wrong() -> N
     assert (heard(caution, later(OLD, 35), 85.0), caution.until <= 85.0) == ([], True)
     heard(caution, later(OLD, 40), 120.0, took=30.0)
     assert (heard(caution, later(OLD, 75), 125.0), caution.until <= 125.0) == ([], True)
+
+
+def test_a_server_that_does_not_tell_who_it_is_is_taken_for_the_same() -> None:
+    caution = Caution(LEASE)
+    heard(caution, OLD, 50.0)
+    silent = Life("", float("inf"), "", OLD.at + 5)
+    assert (heard(caution, silent, 55.0), caution.is_new(silent), caution.until <= 55.0) == ([], False, True)
+    assert heard(caution, later(OLD, 10), 60.0) == []
