@@ -233,10 +233,10 @@ end
 -- --------------------------------------------------------------------------------------------------------- the call
 
 local verdicts = {}
-if reports > 0 or want == 0 then
+if want == 0 then
   open_writes()
 else
-  -- Refused when memory is full, while an LPOP is not: then nothing begins.
+  -- Refused when memory is full, while an LPOP is not: then nothing begins, and the worker reports without wanting more.
   call('HSET', worker_key, 'cycle', number, 'verdicts', '')
 end
 for i = 1, reports do verdicts[i] = finish(FIRST + (i - 1) * STRIDE) end
