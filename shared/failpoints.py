@@ -24,7 +24,11 @@ SWITCHES: Final = {
     "deaths": "a supervisor reports what its dead children held",
     "fence": "an attempt that was taken away may report nothing",
     "give_back": "what was begun ahead goes back while a body lasts",
+    "guard": "nobody is taken for dead within a lease of a start of Redis",
     "reap": "what a fleet held is taken from it when its lease is over",
+    "reconcile": "fleets look for runs that lie in no place",
+    "repeat": "a call is sent again until it is answered",
+    "room": "ends are recorded and leases renewed although memory is full",
 }
 """What can be switched off."""
 

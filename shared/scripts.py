@@ -68,8 +68,9 @@ class Script:
 _SWITCHES = {
     "alone": ("return run.crashes > 0 or", "return"),
     "fence": ("local is_fenced = true", "local is_fenced = false"),
+    "room": (f"call('ZREM', '{keys.RUNNING}', '')", ""),
 }
-"""Texts of `cycle.lua` that a test changes, and into what, to see what then goes wrong."""
+"""Texts of `cycle.lua` and the prelude that a test changes, and into what, to see what then goes wrong."""
 
 # A comment or a text, as it is; or a name that may be one of a key: not a field, neither read nor in a table.
 _WORD = re.compile(r"(--[^\n]*|'[^'\n]*')|(?<![.\w])([A-Z_]+)\b(?!\s*=[^=])")

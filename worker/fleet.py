@@ -116,12 +116,11 @@ class Fleet:
 
     def _check(self) -> None:
         self._ledger.check()
-        policy = self._ledger.evicting_policy()
-        if policy and not self._options.allow_eviction:
-            raise ConfigError(
-                f"Redis at {self._ledger.address} may drop keys (maxmemory-policy {policy}), and runs with them: set "
-                "noeviction there, or allow it for this fleet"
-            )
+        if policy := self._ledger.evicting_policy():
+            what = f"Redis at {self._ledger.address} may drop keys (maxmemory-policy {policy}), and runs with them"
+            if not self._options.allow_eviction:
+                raise ConfigError(f"{what}: set noeviction there, or allow it for this fleet (--allow-eviction)")
+            log.warning("%s: that was allowed", what)
         self._recycling.check()
 
     # --- births -------------------------------------------------------------------------------------------------------

@@ -202,6 +202,8 @@ class Hand:
             try:
                 return call()
             except RedisUnavailable as error:
+                if is_off("repeat"):
+                    raise
                 log.warning("%s", error)
             time.sleep(backoff(tries))
             tries += 1

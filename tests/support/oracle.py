@@ -11,10 +11,15 @@ from typing import Any
 
 import redis
 
+from orchestrator.doctor import examine
+from shared import keys
+from shared.connect import connect
 from shared.ledger import RunLedger
 from shared.results import ResultRecord
 from shared.runs import TaskRun
-from tests.support.fleets import BodyLog
+from shared.settings import Settings
+from tests.support.fleets import BodyLog, Stage
+from tests.support.waiting import eventually
 
 TERMINAL = {"COMPLETED": "finished", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "canceled"}
 _AT_ONCE = 500
@@ -102,3 +107,16 @@ def _spans(run_id: str, bodies: BodyLog) -> list[tuple[int, int]]:
     starts = {entry.token: entry.at for entry in bodies.get(run_id, ()) if entry.what == "start"}
     ends = {entry.token: entry.at for entry in bodies.get(run_id, ()) if entry.what == "end"}
     return sorted((starts[token], ends[token]) for token in starts.keys() & ends.keys())
+
+
+def trial(on: Stage, acknowledged: Iterable[str]) -> dict[str, object]:
+    """What may never be, by name, once all runs have ended, with what the doctor finds; {} is what is wanted."""
+    eventually(lambda: not any(int(number) for number in on.client.hgetall(keys.COUNTS).values()), 20)
+    settings = Settings.load({}, redis_url=on.server.url)
+    exchange = connect(settings)
+    try:
+        found = judged(on.client, RunLedger(exchange, settings), acknowledged, on.fleet.body_log())
+        broken = [(one.invariant, one.what) for one in examine(exchange, lambda: None).violations]
+    finally:
+        exchange.close()
+    return {**found.wrong(), **({"doctor": broken} if broken else {})}

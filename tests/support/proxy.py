@@ -64,6 +64,7 @@ class Proxy:
         self._delays: list[tuple[Direction, float]] = []
         self._to_lose: list[tuple[bytes, threading.Event]] = []
         self._dropped: list[bytes] = []
+        self._to_tear: list[tuple[bytes, int, threading.Event]] = []
         self._refuses = False
         self._closing = False
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -136,6 +137,15 @@ class Proxy:
         lost = threading.Event()
         self._do(lambda: self._to_lose.append((request, lost)))
         return lost
+
+    def tear(self, request: bytes, size: int) -> threading.Event:
+        """Carry only so many bytes of the next piece of a request with these bytes in it, then cut the connection.
+
+        The event is set when that has happened.
+        """
+        torn = threading.Event()
+        self._do(lambda: self._to_tear.append((request, size, torn)))
+        return torn
 
     def close(self) -> None:
         """Close everything."""
@@ -216,7 +226,11 @@ class Proxy:
             flow.has_ended = True  # what was said before is still carried
             self._drop_if_over(link, flow)
             return
-        if not self._passes(link, flow, data):
+        if self._to_tear and flow.direction == "to_server" and self._to_tear[0][0] in data:
+            _, size, torn = self._to_tear.pop(0)
+            data, flow.has_ended = data[:size], True
+            torn.set()
+        elif not self._passes(link, flow, data):
             self._drop(link)
             return
         later = sum(seconds for direction, seconds in self._delays if direction == flow.direction)
