@@ -133,3 +133,15 @@ def test_a_connection_that_the_server_ends_is_ended_here_too(connected: Callable
     assert killed() == 1
     with pytest.raises(ConnectionError):
         client.ping()
+
+
+def test_a_request_that_is_torn_reaches_the_server_in_part_and_does_nothing(
+    proxy: Proxy, connected: Callable[[], redis.Redis], server: RedisServer
+) -> None:
+    client = connected()
+    client.ping()
+    torn = proxy.tear(b"INCR", 15)
+    with pytest.raises(ConnectionError):
+        client.incr("counter")
+    with server.client() as direct:
+        assert (torn.is_set(), direct.get("counter"), client.incr("counter")) == (True, None, 1)
