@@ -269,8 +269,11 @@ def client_for(settings: Settings) -> redis.Redis:
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("write redis://host:port/db, rediss:// or unix://")
+    if parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise ValueError("its password must be percent-encoded")  # else a part of it would be taken for the host
 
 
 def _hidden(url: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import ConfigError
+from shared.links import link_to
 
 PREFIX = "BATON_"
 
@@ -23,9 +24,11 @@ Retention = Annotated[int, Field(ge=60)]
 class Settings(BaseModel):
     """What can be set. Every field is also an environment variable, upper case behind `BATON_`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: str = "redis://127.0.0.1:6379/0"
+    allow_plain_password: bool = False
+    allow_unverified_tls: bool = False
 
     lease: Seconds = 30.0
     beat: Seconds = 10.0
@@ -65,6 +68,21 @@ class Settings(BaseModel):
     result_serializer: Literal["msgpack", "json", "compressed/msgpack", "compressed/json"] = "msgpack"
     disable_caching: bool = False
     refresh_cache: bool = False
+
+    @model_validator(mode="after")
+    def _link_is_safe(self) -> Self:
+        link = link_to(self.redis_url)
+        if link.shows_password and not self.allow_plain_password:
+            raise ValueError(
+                "redis_url sends a password unencrypted to another machine: use rediss://, or, where the network is "
+                f"trusted, set ${PREFIX}ALLOW_PLAIN_PASSWORD=1"
+            )
+        if link.trusts_anybody and not self.allow_unverified_tls:
+            raise ValueError(
+                "redis_url asks for TLS without checking who answers (ssl_cert_reqs or ssl_check_hostname): name the "
+                f"authority with ssl_ca_certs, or set ${PREFIX}ALLOW_UNVERIFIED_TLS=1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -18,8 +18,9 @@ from tests.support.server import RedisServer, free_port
 from tests.support.waiting import eventually
 
 ID = "01a1f879-5eda-7005-8876-23ab1bc095ff"
-# One command of each kind: a list, a page, a stream, a submit, an examination, and the check itself.
-COMMANDS = ["runs list", f"runs show {ID}", "runs watch --count 1", "submit shop.add", "doctor", "check"]
+# One command of each kind: a list, a page, a stream, a submit, an examination, the check itself, and a fleet.
+WORKER = "worker -m tests.end_to_end.bodies"
+COMMANDS = ["runs list", f"runs show {ID}", "runs watch --count 1", "submit shop.add", "doctor", "check", WORKER]
 OLD = b"redis_version:5.0.14\r\nredis_mode:standalone\r\n"
 
 
@@ -64,6 +65,22 @@ def test_what_is_no_address_is_refused_without_its_password(
     out, err = capsys.readouterr()
     assert (code, out, "is no address of a Redis" in err) == (78, "", True)
     assert not any(part in err for part in ("secret", "sec#", "sec/", "sec?", "ret@", "\x1b"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("url", "leave"),
+    [
+        ("redis://:secret@192.0.2.1:6379/0", "BATON_ALLOW_PLAIN_PASSWORD"),
+        ("rediss://:secret@192.0.2.1:6379/0?ssl_cert_reqs=none", "BATON_ALLOW_UNVERIFIED_TLS"),
+    ],
+    ids=["unencrypted", "unverified"],
+)
+def test_a_password_is_shown_to_no_network_and_to_no_stranger(
+    command: str, url: str, leave: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = asked(url, command, capsys)
+    assert (code, leave in said, "secret" in said) == (78, True, False)
 
 
 def test_a_password_may_hold_an_at_sign(module_server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,10 @@ def test_the_url_of_the_command_line_goes_before_that_of_the_environment(
         ("unix://a:secret@/run/redis.sock?db=1", "unix://a:***@/run/redis.sock"),
     ],
 )
-def test_no_password_is_shown(capsys: pytest.CaptureFixture[str], url: str, visible: str) -> None:
+def test_no_password_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str, visible: str
+) -> None:
+    monkeypatch.setenv("BATON_ALLOW_PLAIN_PASSWORD", "1")
     assert shown(capsys, "--url", url)[0]["redis_url"]["value"] == visible
 
 

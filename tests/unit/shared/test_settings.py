@@ -52,9 +52,67 @@ def test_a_duration_is_finite_and_positive(value: str) -> None:
         Settings.load({"BATON_SOCKET_TIMEOUT": value})
 
 
-def test_a_retention_of_less_than_a_minute_is_refused() -> None:
-    with pytest.raises(ConfigError, match="retention_finished"):
-        Settings.load({}, retention_finished=59)
+@pytest.mark.parametrize("name", ["retention_finished", "retention_failed", "retention_cancelled", "result_ttl"])
+@pytest.mark.parametrize("seconds", [59, 0, -1])
+def test_a_retention_of_less_than_a_minute_is_refused(name: str, seconds: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is {seconds}: .* greater than or equal to 60"):
+        Settings.load({}, **{name: seconds})
+
+
+def test_a_variable_that_is_no_setting_belongs_to_others() -> None:
+    assert Settings.load({"BATON_MODULES": "shop", "BATON_LEESE": "3"}) == Settings()
+
+
+# --- the link ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@cache.example:6379/0",
+        "redis://somebody:secret@10.0.0.7/0",
+        "redis://[2001:db8::7]/0?password=secret",
+        "redis://cache.example/0?password=secret",
+        "REDIS://:secret@cache.example/0",
+        "redis://:secret@127.0.0.1.example/0",
+    ],
+)
+def test_a_password_is_sent_to_another_machine_only_where_that_is_allowed_by_name(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"rediss://.*BATON_ALLOW_PLAIN_PASSWORD") as caught:
+        Settings.load({"BATON_REDIS_URL": url})
+    assert "secret" not in str(caught.value)
+    assert Settings.load({"BATON_REDIS_URL": url, "BATON_ALLOW_PLAIN_PASSWORD": "1"}).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@127.0.0.1:6379/0",
+        "redis://:secret@127.8.9.10/0",
+        "redis://:secret@localhost/0",
+        "redis://:secret@[::1]/0",
+        "rediss://:secret@cache.example/0",
+        "unix://:secret@/run/redis.sock",
+        "redis://cache.example/0",
+        "memory://",
+    ],
+)
+def test_a_password_that_is_encrypted_or_stays_here_needs_no_leave(url: str) -> None:
+    assert Settings.load({"BATON_REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_cert_reqs=NONE", "ssl_check_hostname=False"])
+def test_a_certificate_goes_unchecked_only_where_that_is_allowed_by_name(option: str) -> None:
+    url = f"rediss://:secret@cache.example/0?{option}"
+    with pytest.raises(ConfigError, match=r"ssl_ca_certs.*BATON_ALLOW_UNVERIFIED_TLS") as caught:
+        Settings.load({"BATON_REDIS_URL": url})
+    assert "secret" not in str(caught.value)
+    assert Settings.load({"BATON_REDIS_URL": url, "BATON_ALLOW_UNVERIFIED_TLS": "true"}).allow_unverified_tls
+
+
+@pytest.mark.parametrize("option", ["", "?ssl_cert_reqs=required", "?ssl_ca_certs=/etc/ca.pem"])
+def test_a_certificate_that_is_checked_needs_no_leave(option: str) -> None:
+    assert not Settings.load({"BATON_REDIS_URL": f"rediss://cache.example/0{option}"}).allow_unverified_tls
 
 
 def test_an_unknown_setting_is_refused() -> None:
