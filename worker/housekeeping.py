@@ -9,7 +9,7 @@ import random
 from shared import keys
 from shared.clock import monotonic
 from shared.commands import AT_ONCE
-from shared.errors import RedisUnavailable
+from shared.errors import ConfigError, RedisUnavailable
 from shared.failpoints import failpoint, is_off
 from shared.keys import WAKE_DUE
 from shared.ledger import RunLedger
@@ -78,10 +78,17 @@ class Upkeep:
         asked = monotonic()
         life = self._ledger.server_life()
         if self._caution.is_new(life):
-            self._ledger.check()  # an empty server is marked again as Baton's
+            self._mark()
         for warning in self._caution.hear(life, asked, monotonic()):
             log.warning("Redis at %s: %s", self._ledger.address, warning)
         return monotonic() < self._caution.until and not is_off("guard")
+
+    def _mark(self) -> None:
+        """Mark a server that came back empty as Baton's again. What it finds there ends no fleet that runs."""
+        try:
+            self._ledger.check()
+        except ConfigError as error:
+            log.error("%s", error)  # noqa: TRY400 - its text says it all
 
     def _sweep(self) -> float:
         return 0.0 if self._ledger.sweep() >= AT_ONCE else SWEEP_EVERY
