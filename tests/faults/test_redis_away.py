@@ -172,11 +172,17 @@ def test_a_call_to_a_server_that_does_not_answer_is_a_typed_error_within_its_bud
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 200, 60_000])
-def test_a_request_that_is_torn_stores_nothing_by_halves_and_is_sent_again(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "failpoints"),
+    [(1, ""), (200, ""), (60_000, ""), (200, "repeat=off")],
+    ids=["a byte", "a part", "most", "a part, and not repeated"],
+)
+def test_a_request_that_is_torn_stores_nothing_by_halves_and_is_sent_again(
+    tmp_path: Path, size: int, failpoints: str
+) -> None:
     with scene(tmp_path) as at:
-        at.fleet(concurrency=1)
-        torn = [at.proxy.tear(b"COMPLETED", min(size, 300)) for _ in range(2)]
+        at.fleet(concurrency=1, failpoints=failpoints)
+        torn = [at.proxy.tear(b"\r\nCOMPLETED\r\n", min(size, 300)) for _ in range(2)]
         settings = Settings.load({}, redis_url=at.proxy.url)
         with Orchestrator(settings=settings) as baton:
             torn.append(at.proxy.tear(b"EVAL", size))
@@ -185,7 +191,7 @@ def test_a_request_that_is_torn_stores_nothing_by_halves_and_is_sent_again(tmp_p
         short = at.short(RUNS)
         at.gate.touch()
         assert (at.wrong(big, *short), all(each.is_set() for each in torn)) == ({}, True)
-        assert at.crashes(*short, big) == 0
+        assert (at.crashes(*short, big) == 0) == (not failpoints)
 
 
 @pytest.mark.parametrize(("failpoints", "lives"), [("", True), ("repeat=off", False)], ids=["repeated", "not repeated"])
