@@ -50,8 +50,9 @@ def beat(pulses: Sequence[Pulse], settings: Settings, lifetime: int = 480) -> Re
     """Renew leases."""
     arguments: list[Argument] = [settings.lease, lifetime, settings.cancel_patience, len(pulses)]
     for pulse in pulses:
-        arguments += (pulse.worker, "new" if pulse.is_new else "", len(pulse.queues), *pulse.queues, len(pulse.fields))
-        for pair in pulse.fields.items():
+        fields = {"lease": settings.lease, **pulse.fields}
+        arguments += (pulse.worker, "new" if pulse.is_new else "", len(pulse.queues), *pulse.queues, len(fields))
+        for pair in fields.items():
             arguments += pair
     return Request(SCRIPTS["beat"], [keys.LEASES, keys.WORKERS], arguments, _beaten)
 

@@ -39,7 +39,6 @@ class Beats:
             "version": __version__,
             "python_version": sys.version,
             "slots": 1,
-            "lease": settings.lease,
             **fields,
         }
         self._at = 0.0
