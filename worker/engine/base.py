@@ -1,27 +1,21 @@
 """The life of a task run as a generator of steps. No Redis, no clock, no event loop: whoever drives it does the work.
 
 # Written once for sync, async and inline use. What a stage wants done it yields; what came of it is sent back.
-# Hooks are called after their state is recorded, and only then; where there are none, nothing is done for them.
+# What becomes of an attempt is told in outcomes.py; what all stages work with, in core.py.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from functools import partial
 from inspect import signature
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from shared.errors import InvalidCall, ParameterBindError, TerminationSignal
-from shared.outcomes import exception_to_crashed_state, exception_to_failed_state, return_value_to_state
+from shared.outcomes import exception_to_failed_state
 from shared.results import record_of
-from shared.rules_common import has_tries_left
-from shared.specs import TaskSpec
-from shared.state_types import StateType
-from shared.states import Cancelled, Completed, Failed, Running, State
-from shared.texts import printable
-from worker.engine.place import Place
+from shared.states import Cancelled, Completed, Running, State
+from worker.engine.outcomes import OutcomeStages
 from worker.engine.steps import (
     Abandoned,
     Ask,
@@ -29,7 +23,6 @@ from worker.engine.steps import (
     Close,
     Emit,
     Ended,
-    Look,
     Next,
     Open,
     Overran,
@@ -44,79 +37,15 @@ from worker.engine.steps import (
     Take,
 )
 from worker.inputs import Inputs
-from worker.prints import logged_prints
 
-NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED})
-HOOKS_OF: Final[Mapping[StateType, str]] = {
-    StateType.RUNNING: "on_running",
-    StateType.COMPLETED: "on_completion",
-    StateType.FAILED: "on_failure",
-    StateType.CRASHED: "on_crashed",
-    StateType.CANCELLED: "on_cancellation",
-}
-FINISHED_AT: Final[Mapping[StateType, int]] = {
-    StateType.CANCELLED: logging.WARNING,
-    StateType.FAILED: logging.ERROR,
-    StateType.CRASHED: logging.ERROR,
-}
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("baton.engine")
 
 
-class BaseTaskRunEngine(Generic[P, R]):
+class BaseTaskRunEngine(OutcomeStages[P, R]):
     """One run of a task, from its begin to the end of its last attempt in this process."""
-
-    def __init__(
-        self,
-        spec: TaskSpec[P, R],
-        parameters: Mapping[str, Any],
-        seconds: float | None = None,
-        place: Place | None = None,
-        inputs: Inputs | None = None,
-    ) -> None:
-        self.spec = spec
-        self.parameters = parameters
-        self.seconds = seconds
-        self.inputs = inputs
-        self.crash: BaseException | None = None
-        """The interrupt that ended the run: who runs it inline raises it again."""
-        self.streams = False
-        """True if a generator's items are handed out as they come."""
-        self._place = place
-        self._state = place.state if place is not None else None
-        self._overrun: TimeoutError | None = None
-
-    @property
-    def place(self) -> Place:
-        """Where the run is executed.
-
-        Raises:
-            RuntimeError: it is not executed yet.
-        """
-        if self._place is None:
-            raise RuntimeError("Engine has not started.")
-        return self._place
-
-    @property
-    def state(self) -> State[Any]:
-        """The run's state.
-
-        Raises:
-            ValueError: there is no run yet.
-        """
-        if self._state is None:
-            raise ValueError("Task run is not set")
-        return self._state
-
-    def is_running(self) -> bool:
-        """True while the run is executed, or waits here to be."""
-        return self.state.is_running() or self._wakes_at() is not None
-
-    def is_cancelled(self) -> bool:
-        """True if somebody wants the end of this attempt."""
-        return self.place.is_cancelled()
 
     # --- the life -----------------------------------------------------------------------------------------------------
 
@@ -248,141 +177,3 @@ class BaseTaskRunEngine(Generic[P, R]):
             yield from self.call_hooks_steps(state)
         self.log_finished_message()
         return state
-
-    # --- outcomes -----------------------------------------------------------------------------------------------------
-
-    def set_state_steps(self, state: State[Any]) -> Stage:
-        """Propose a state."""
-        self._state = yield Propose(state)
-
-    def handle_success_steps(self, value: Any) -> Stage:
-        """What a returned value stands for; a failure that was returned is one like any other."""
-        state = self.returned_state(value)
-        if state.is_failed():
-            yield from self.handle_retry_steps(state)
-        else:
-            self._state = yield Propose(state)
-
-    def handle_exception_steps(self, error: Exception) -> Generator[Step, Any, bool]:
-        """The function raised; True if it is tried again."""
-        return (yield from self.handle_retry_steps(error))
-
-    def handle_timeout_steps(self, error: TimeoutError) -> Generator[Step, Any, bool]:
-        """The attempt overran its time limit, or raised a TimeoutError of its own; True if it is tried again."""
-        return (yield from self.handle_retry_steps(error))
-
-    def handle_retry_steps(self, outcome: Exception | State[Any]) -> Generator[Step, Any, bool]:
-        """A failure, which the rules may answer with another attempt; True if they did."""
-        state = outcome if isinstance(outcome, State) else self.failed_state(outcome)
-        place = self.place
-        may_go_on = place.retries > 0 and has_tries_left(place)
-        retriable = None
-        if may_go_on and self.spec.retry_condition_fn is not None and not (yield from self.can_retry_steps(state)):
-            retriable = False
-        tried = place.run_count - place.crashes
-        self._state = recorded = yield Propose(state, retriable)
-        if recorded.is_final():
-            if recorded.is_failed() and place.retries > 0 and not may_go_on:
-                log.error("%s - Retries are exhausted", state.message, extra=self.log_fields())
-            return False
-        log.info("%s - Retry %d of %d follows", state.message, tried, place.retries, extra=self.log_fields())
-        if recorded.is_running() and self.spec.on_running:
-            yield from self.call_hooks_steps()
-        return True
-
-    def can_retry_steps(self, outcome: Exception | State[Any]) -> Generator[Step, Any, bool]:
-        """What the task's condition says about this failure; True where there is none, False if it raises."""
-        condition = self.spec.retry_condition_fn
-        if condition is None:
-            return True
-        state = outcome if isinstance(outcome, State) else self.failed_state(outcome)
-        run = yield Look()
-        try:
-            return bool((yield Ask(condition, (self.spec, run, state))))
-        except (Exception, SystemExit):
-            name = name_of(condition)
-            log.exception("An error was encountered while running retry condition '%s'", name, extra=self.log_fields())
-            return False
-
-    def handle_crash_steps(self, error: BaseException) -> Stage:
-        """The body was interrupted: a crash that the process can report."""
-        self.crash = error
-        state = exception_to_crashed_state(error)
-        log.error("Crash detected! %s", state.message, extra=self.log_fields())
-        self._state = yield Propose(state)
-
-    def call_hooks_steps(self, state: State[Any] | None = None) -> Stage:
-        """Call the hooks of a state, by default of the one that holds, in their order; errors in them are logged."""
-        hooks = self._hooks_of(state or self.state)
-        if not hooks:
-            return
-        run = yield Look()
-        given = run.state if run.state.type == (state or run.state).type else state
-        for hook in hooks:
-            try:
-                yield Ask(hook, (self.spec, run, given))
-            except (Exception, SystemExit):
-                name = name_of(hook)
-                log.exception("An error was encountered while running hook '%s'", name, extra=self.log_fields())
-
-    def failed_state(self, error: Exception) -> State[Any]:
-        """FAILED, with this exception; the traceback begins with the user's function."""
-        hide_engine(error)
-        if not isinstance(error, TimeoutError):
-            return exception_to_failed_state(error, message="Task run encountered an exception")
-        if error is self._overrun:
-            message = f"Task run exceeded timeout of {self.seconds:g} second(s)"
-        else:
-            message = printable(f"Task run failed due to timeout: {error!r}")
-        return Failed(name="TimedOut", message=message, data=error)
-
-    def returned_state(self, value: Any) -> State[Any]:
-        """The state that a returned value stands for."""
-        try:
-            state = return_value_to_state(value)
-        except Exception as error:  # noqa: BLE001 - a value that is no outcome fails the run, it does not end the worker
-            return exception_to_failed_state(error, message="Task run returned what cannot be its result:")
-        if state.type in NOT_TO_BE_RETURNED:
-            return Failed(message=f"Task returned a {state.type} state, which only the engine may set.")
-        return state
-
-    def log_finished_message(self) -> None:
-        """Say how the run ended here."""
-        state = self.state
-        level = FINISHED_AT.get(state.type, logging.INFO)
-        if log.isEnabledFor(level):
-            log.log(level, "Finished in state %s", state, extra=self.log_fields())
-
-    def log_fields(self) -> dict[str, Any]:
-        """What every line of the run's log carries."""
-        context = self.place.context()
-        return {"run_id": context.run_id, "task": context.task, "attempt": context.attempt}
-
-    def prints(self) -> AbstractContextManager[None]:
-        """Around the body, in its run's context: where its prints go."""
-        return logged_prints() if self.spec.log_prints else nullcontext()
-
-    # --- questions ----------------------------------------------------------------------------------------------------
-
-    def _wakes_at(self) -> datetime | None:
-        state = self.state
-        return None if state.is_running() or state.is_final() else self.place.wakes_at(state)
-
-    def _hooks_of(self, state: State[Any]) -> tuple[Callable[..., Any], ...]:
-        name = HOOKS_OF.get(state.type)
-        hooks: tuple[Callable[..., Any], ...] = getattr(self.spec, name) if name is not None else ()
-        return hooks
-
-
-def name_of(fn: Callable[..., Any]) -> str:
-    """A callable's name for people."""
-    return str(getattr(fn, "__name__", type(fn).__name__))
-
-
-def hide_engine(error: BaseException) -> None:
-    """Let the traceback begin with the user's function: the frames that called it say nothing about the error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("worker.engine."):
-        trace = trace.tb_next
-    if trace is not None:
-        error.__traceback__ = trace

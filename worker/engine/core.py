@@ -1,0 +1,111 @@
+"""What every stage of an engine works with: the run's task and place, its state, and the words of its log. No I/O."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+from shared.specs import TaskSpec
+from shared.state_types import StateType
+from shared.states import State
+from worker.engine.place import Place
+from worker.inputs import Inputs
+from worker.prints import logged_prints
+
+HOOKS_OF: Final[Mapping[StateType, str]] = {
+    StateType.RUNNING: "on_running",
+    StateType.COMPLETED: "on_completion",
+    StateType.FAILED: "on_failure",
+    StateType.CRASHED: "on_crashed",
+    StateType.CANCELLED: "on_cancellation",
+}
+FINISHED_AT: Final[Mapping[StateType, int]] = {
+    StateType.CANCELLED: logging.WARNING,
+    StateType.FAILED: logging.ERROR,
+    StateType.CRASHED: logging.ERROR,
+}
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger("baton.engine")
+
+
+class EngineCore(Generic[P, R]):
+    """One run of a task in this process, as its stages see it."""
+
+    def __init__(
+        self,
+        spec: TaskSpec[P, R],
+        parameters: Mapping[str, Any],
+        seconds: float | None = None,
+        place: Place | None = None,
+        inputs: Inputs | None = None,
+    ) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        self.seconds = seconds
+        self.inputs = inputs
+        self.crash: BaseException | None = None
+        """The interrupt that ended the run: who runs it inline raises it again."""
+        self.streams = False
+        """True if a generator's items are handed out as they come."""
+        self._place = place
+        self._state = place.state if place is not None else None
+        self._overrun: TimeoutError | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the run is executed.
+
+        Raises:
+            RuntimeError: it is not executed yet.
+        """
+        if self._place is None:
+            raise RuntimeError("Engine has not started.")
+        return self._place
+
+    @property
+    def state(self) -> State[Any]:
+        """The run's state.
+
+        Raises:
+            ValueError: there is no run yet.
+        """
+        if self._state is None:
+            raise ValueError("Task run is not set")
+        return self._state
+
+    def is_running(self) -> bool:
+        """True while the run is executed, or waits here to be."""
+        return self.state.is_running() or self._wakes_at() is not None
+
+    def is_cancelled(self) -> bool:
+        """True if somebody wants the end of this attempt."""
+        return self.place.is_cancelled()
+
+    def log_finished_message(self) -> None:
+        """Say how the run ended here."""
+        state = self.state
+        level = FINISHED_AT.get(state.type, logging.INFO)
+        if log.isEnabledFor(level):
+            log.log(level, "Finished in state %s", state, extra=self.log_fields())
+
+    def log_fields(self) -> dict[str, Any]:
+        """What every line of the run's log carries."""
+        context = self.place.context()
+        return {"run_id": context.run_id, "task": context.task, "attempt": context.attempt}
+
+    def prints(self) -> AbstractContextManager[None]:
+        """Around the body, in its run's context: where its prints go."""
+        return logged_prints() if self.spec.log_prints else nullcontext()
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def _wakes_at(self) -> datetime | None:
+        state = self.state
+        return None if state.is_running() or state.is_final() else self.place.wakes_at(state)
+
+    def _hooks_of(self, state: State[Any]) -> tuple[Callable[..., Any], ...]:
+        name = HOOKS_OF.get(state.type)
+        hooks: tuple[Callable[..., Any], ...] = getattr(self.spec, name) if name is not None else ()
+        return hooks
