@@ -11,13 +11,14 @@ from shared.codec_walk import is_plain
 from shared.commands import NewRun
 from shared.errors import InvalidCall, LimitExceeded, WouldDeadlock
 from shared.ids import new_id
+from shared.naming import default_name, limits_of
 from shared.references import WAIT_FOR, refer, references_in
 from shared.runs import BaseRunFuture
 from shared.settings import Settings
 from shared.specs import DEFAULTS, HOOKS, TaskSpec, registry
 from shared.states import State
 from shared.transport import Argument
-from worker.context import current_run_id, current_tags
+from worker.context import current_tags, inherited
 
 MOST_UPSTREAMS: Final = 10_000
 _CODE: Final = (*HOOKS, "retry_condition_fn", "task_run_name", "log_prints", "cache_policy", "cache_key_fn")
@@ -78,22 +79,24 @@ def new_run(
             sent[WAIT_FOR] = references_in(refer(others, check))
         upstreams = list(dict.fromkeys(reference.run_id for reference in references_in(sent)))
     envelope = codec.encode(sent, limit=settings.max_parameters, where="parameters")
-    parent = current_run_id()
-    if parent in upstreams:
+    handed_down = inherited()
+    if handed_down.get("parent") in upstreams:
         raise WouldDeadlock("Discovered a task depending on itself. Raising to avoid a deadlock.")
     if len(upstreams) > MOST_UPSTREAMS:
         raise LimitExceeded(f"the arguments name {len(upstreams)} runs, at most {MOST_UPSTREAMS} are possible")
     fields = fields_of(spec) if spec is not None else {}
-    if parent is not None:
-        fields["parent"] = parent
+    fields |= handed_down
+    run_id = new_id()
+    if "flow" in handed_down:
+        fields["name"] = default_name(spec.name if spec is not None else key.rpartition(".")[2], run_id, in_flow=True)
     tags = (spec.tags if spec is not None else ()) + current_tags()
     if tags:
         tags = tuple(dict.fromkeys(tags))
-        fields["limits"], fields["ties"] = " ".join(f"tag:{tag}" for tag in tags), "1"
+        fields["limits"], fields["ties"] = limits_of(tags), "1"
     ups: list[tuple[str, Argument]] = [("up", run_id) for run_id in upstreams]
     at = to_epoch(options.delay) if isinstance(options.delay, datetime) else None
     return NewRun(
-        new_id(),
+        run_id,
         key,
         queue,
         envelope,
@@ -143,6 +146,12 @@ def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
     usual = registry.get(spec.key)
     if usual is not spec:
         _refuse_code(spec, usual)
+    return told_of(spec)
+
+
+def told_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
+    """The same of a run that is executed here, with whatever functions it has."""
+    usual = registry.get(spec.key)
     fields: dict[str, Argument] = {}
     if spec.name != spec.key.rpartition(".")[2]:
         fields["name"] = spec.name

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self
 
-from orchestrator.calls import SubmitOptions, new_run, options_of
+from orchestrator.calls import SubmitOptions, new_run, options_of, told_of
 from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
@@ -28,6 +28,8 @@ from shared.runs import TaskRun
 from shared.settings import Settings, names_a_redis
 from shared.specs import TaskLike, TaskSpec, check_submit_options, queue_name, registry
 from shared.states import State
+from worker.engine.ledger_recorder import LedgerRecorder
+from worker.engine.recording import record_with
 from worker.slots import Holds
 
 Call = tuple[TaskLike[..., Any] | str, Mapping[str, Any]]
@@ -53,6 +55,7 @@ class Orchestrator(Scheduling):
         super().__init__(self._exchange, used)
         self._watch = Watch(self._ledger, self._exchange, self.settings)
         self.holds = Holds(self._exchange, self._ledger, self.settings)
+        self.recorder = LedgerRecorder(self._exchange, self.settings, told=told_of, leases=self.holds.leases)
         self._closed = False
         self._checked = False
         _default.open(self)
@@ -68,6 +71,7 @@ class Orchestrator(Scheduling):
         self._closed = True
         _default.forget(self)
         self._watch.close()
+        self.recorder.close()
         self.holds.close()
         self._exchange.close()
         if self._embedded is not None:
@@ -143,12 +147,12 @@ class Orchestrator(Scheduling):
         return RunFuture(run_id, self._ledger, self._watch)
 
     def get_run(self, run_id: str) -> TaskRun:
-        """The run's record as it is now.
+        """The run's record as it is now, with its parameters and inputs.
 
         Raises:
             RunGone: there is no such run, or no longer.
         """
-        return self._ledger.get(run_id)
+        return self._ledger.get_with_inputs(run_id)
 
     def history(self, run_id: str) -> list[State[Any]]:
         """Every state the run went through, oldest first.
@@ -304,6 +308,14 @@ class _Default:
         with self._lock:
             self._open = [one for one in self._open if one is not orchestrator]
 
+    def recorder(self) -> LedgerRecorder | None:
+        """Where inline runs are recorded; None where no Redis was named."""
+        with self._lock:
+            known = self._open[-1] if self._open else None
+        if known is None and names_a_redis():
+            known = Orchestrator()
+        return known.recorder if known is not None else None
+
     def current(self) -> Orchestrator:
         with self._lock:
             if self._open:
@@ -314,6 +326,7 @@ class _Default:
 
 
 _default = _Default()
+record_with(_default.recorder)
 
 
 def current_orchestrator() -> Orchestrator:

@@ -79,15 +79,44 @@ def submit(runs: Sequence[NewRun], settings: Settings) -> Request[list[str]]:
         key_names += (keys.queue(queue), keys.SCHEDULED + queue, keys.queue_settings(queue))
     arguments: list[Argument] = [settings.retention_cancelled, len(runs)]
     for run in runs:
-        delay = f"@{run.at:.6f}" if run.at is not None else "" if run.delay is None else f"{run.delay:.6f}"
-        front = "1" if run.at_front else ""
-        arguments += (run.id, run.queue, run.task, delay, front, run.parameters, len(run.fields))
-        for pair in run.fields.items():
-            arguments += pair
-        arguments.append(len(run.ties))
-        for tie in run.ties:
-            arguments += tie
+        arguments += _accepted(run)
     return Request(SCRIPTS["submit"], key_names, arguments, texts)
+
+
+def _accepted(run: NewRun) -> list[Argument]:
+    delay = f"@{run.at:.6f}" if run.at is not None else "" if run.delay is None else f"{run.delay:.6f}"
+    front = "1" if run.at_front else ""
+    arguments: list[Argument] = [run.id, run.queue, run.task, delay, front, run.parameters, len(run.fields)]
+    for pair in run.fields.items():
+        arguments += pair
+    arguments.append(len(run.ties))
+    for tie in run.ties:
+        arguments += tie
+    return arguments
+
+
+class Entrusted(NamedTuple):
+    """What became of a run that its process executes itself: OK, or why not, and what holds now."""
+
+    tag: str
+    token: str
+    seq: int
+    state_type: str
+    state_time: str
+
+
+def entrust(run: NewRun, worker: str, operation: str, settings: Settings) -> Request[Entrusted]:
+    """Accept a run into the hands of the process with this lease, which executes it itself."""
+    queue = run.queue
+    key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS, keys.queue(queue), keys.SCHEDULED + queue]
+    key_names += (keys.queue_settings(queue), keys.LEASES)
+    arguments: list[Argument] = [settings.retention_cancelled, worker, operation, *_accepted(run)]
+    return Request(SCRIPTS["entrust"], key_names, arguments, _entrusted)
+
+
+def _entrusted(answer: Any) -> Entrusted:
+    tag, token, seq, state_type, state_time = answer
+    return Entrusted(tag.decode(), token.decode(), seq, state_type.decode(), state_time.decode())
 
 
 # --- attempts ---------------------------------------------------------------------------------------------------------
@@ -142,6 +171,7 @@ class Claim:
     traceparent: str | None = None
     persist_result: bool | None = None
     retry_jitter_factor: float | None = None
+    limits: str | None = None
 
 
 @dataclass(slots=True)
@@ -205,7 +235,8 @@ def _cycle(answer: Any) -> Cycle:
 
 def _claim(*fields: Any) -> Claim:
     run_id, token, attempt, run_count, crashes, started, task, parameters, state, *rest = fields
-    name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent, persist, jitter = rest
+    name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent, *more = rest
+    persist, jitter, limits = more
     return Claim(
         run_id.decode(),
         token.decode(),
@@ -227,6 +258,7 @@ def _claim(*fields: Any) -> Claim:
         traceparent and text(traceparent),
         persist and persist == b"1",
         jitter and float(jitter),
+        limits and text(limits),
     )
 
 

@@ -59,6 +59,8 @@ WORKERS_OF = "rq:workers:"
 WORKER = "rq:worker:"
 HELD = "baton:worker:"
 LEASES = "baton:leases"
+INLINE = "inline-"
+"""What names of leases begin with whose process executes runs itself."""
 FLEET = "baton:fleet:"
 SERVICE = "baton:service:"
 
@@ -318,6 +320,7 @@ LUA = {
     "HOOKED": HOOKED,
     "HOOKS": HOOKS,
     "HOOKS_TAKEN": HOOKS_TAKEN,
+    "INLINE": INLINE,
     "LEASES": LEASES,
     "COUNTS": COUNTS,
     "STATS": STATS,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from shared import commands, keys, records, steering, upkeep
-from shared.commands import AT_ONCE, Cycle, NewRun, Outcome, Recorded, Report, Request, Seat
+from shared.commands import AT_ONCE, Cycle, Entrusted, NewRun, Outcome, Recorded, Report, Request, Seat
 from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
 from shared.patrol import Patrol
 from shared.planning import PlanChange, plan
@@ -67,6 +67,10 @@ class RunLedger:
             answered: list[str] = self._send(commands.submit([runs[i] for i in places], self._settings))
             tags.update(zip(places, answered, strict=True))
         return [tags[i] for i in range(len(runs))]
+
+    def entrust(self, run: NewRun, worker: str, operation: str) -> Entrusted:
+        """Accept a run that the process with this lease executes itself. Repeatable: the run keeps the operation."""
+        return self._send(commands.entrust(run, worker, operation, self._settings))
 
     def propose(
         self,
@@ -275,6 +279,16 @@ class RunLedger:
         if run is None:
             raise RunGone(f"Run {run_id} is not in Redis: it was deleted, is past its retention, or never was.")
         return run
+
+    def get_with_inputs(self, run_id: str) -> TaskRun:
+        """The same as `get`, with the run's parameters and what it takes from other runs: one round trip more.
+
+        Raises:
+            RunGone, BadEnvelope: as for `get`.
+        """
+        run = self.get(run_id)
+        (parameters,) = self._transport.read([("GET", keys.run_part(run_id, "parameters"))])
+        return records.with_inputs(run, parameters, self._settings.max_parameters)
 
     def get_many(self, run_ids: Iterable[str]) -> dict[str, TaskRun | BadEnvelope | None]:
         """The runs as they are now; None for one that is not there, the error for one that cannot be read."""

@@ -6,6 +6,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared import codec, keys
@@ -13,9 +14,11 @@ from shared.clock import parse_iso
 from shared.codec_types import refuse_type, register_type
 from shared.errors import BadEnvelope
 from shared.exceptions_as_data import ExceptionData
+from shared.naming import tags_in
+from shared.references import bare, named_in
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
 from shared.retries import from_text
-from shared.runs import BaseRunFuture, FlowRun, TaskRun
+from shared.runs import BaseRunFuture, FlowRun, RunInput, TaskRun
 from shared.state_types import TERMINAL_STATES, StateType
 from shared.states import State, StateDetails
 from shared.stored_states import dump_state, load_state
@@ -67,6 +70,20 @@ def record(
         raise Torn(run_id)
     data = _data(run_id, fields, result, traceback, inline_limit, max_result, source)
     return _run(run_id, fields, _state(run_id, fields, row, data))
+
+
+def with_inputs(run: TaskRun, envelope: Any, limit: int) -> TaskRun:
+    """The run with the parameters in this envelope, and with the runs that they name; None for what cannot be read."""
+    try:
+        sent = codec.decode_parameters(envelope if isinstance(envelope, bytes) else b"", limit=limit)
+    except BadEnvelope:
+        sent = None
+    told = named_in(sent or {}, run.parent)
+    inputs = {
+        name: tuple(RunInput("flow" if run_id == run.flow else "task", run_id) for run_id in ids)
+        for name, ids in told.items()
+    }
+    return replace(run, parameters=None if sent is None else bare(sent), task_inputs=inputs)
 
 
 def state_of_row(run_id: str, text: bytes) -> State[Any]:
@@ -183,6 +200,10 @@ def _run(run_id: str, fields: dict[str, str], state: State[Any]) -> TaskRun:
             end_time=moment("ended_at") if state.is_final() else None,
             total_run_time=float(fields.get("total_run_time", 0)),
             error=fields.get("error"),
+            tags=tags_in(fields.get("limits", "")),
+            correlation=fields.get("correlation"),
+            traceparent=fields.get("traceparent"),
+            progress=fields.get("progress"),
         )
     except (KeyError, ValueError) as error:
         raise BadEnvelope(f"run {run_id}: its record is unreadable: {error!r}") from None

@@ -17,6 +17,10 @@ from shared.states import State
 
 WAIT_FOR: Final = "wait_for "
 """Ends with a space: no function has such a parameter."""
+DEPENDENCIES: Final = "dependencies "
+"""Under this name the ids of runs by parameter travel that are told as inputs, and are neither waited for nor read."""
+
+_NO_PARAMETERS: Final = frozenset({WAIT_FOR, DEPENDENCIES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def references_in(value: Any) -> list[RunReference]:
 
 
 def filled(parameters: Mapping[str, Any], values: Callable[[RunReference], Any]) -> dict[str, Any]:
-    """The parameters with what their runs returned, and without `wait_for`.
+    """The parameters with what their runs returned, and without what is no parameter.
 
     Raises:
         InvalidCall: a value cannot go where its reference was, such as an unhashable one into a set.
@@ -104,4 +108,27 @@ def filled(parameters: Mapping[str, Any], values: Callable[[RunReference], Any])
             raise StopVisiting(values(element))
         return element
 
-    return {name: visit_collection(value, visit) for name, value in parameters.items() if name != WAIT_FOR}
+    return {name: visit_collection(value, visit) for name, value in parameters.items() if name not in _NO_PARAMETERS}
+
+
+def bare(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without what travels beside them."""
+    return {name: value for name, value in parameters.items() if name not in _NO_PARAMETERS}
+
+
+def named_in(parameters: Mapping[str, Any], parent: str | None = None) -> dict[str, tuple[str, ...]]:
+    """The ids of runs that a run takes input from, by parameter.
+
+    Those that only had to end before stand under `wait_for`, the one that submitted it under `__parents__`.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for name, value in parameters.items():
+        if name == DEPENDENCIES:
+            continue
+        for reference in references_in(value):
+            named.setdefault(WAIT_FOR.strip() if name == WAIT_FOR else name, {})[reference.run_id] = None
+    for name, ids in parameters.get(DEPENDENCIES, {}).items():
+        named.setdefault(name, {}).update(dict.fromkeys(ids))
+    if parent is not None:
+        named["__parents__"] = {parent: None}
+    return {name: tuple(ids) for name, ids in named.items()}

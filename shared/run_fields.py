@@ -119,7 +119,7 @@ _TIED: Final = ("place", "consumers", "kids", "limits", "idem", "start_within", 
 """Fields that scripts read only of a run that is marked with `ties`."""
 _PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     StateType.PENDING: (HELD, DEFERRED, PASSED),
-    StateType.SCHEDULED: (LIMIT,),
+    StateType.SCHEDULED: (LIMIT, HELD),
     StateType.PAUSED: (HELD,),
 }
 """Which places a run in this state may name; all others lie where their state says."""

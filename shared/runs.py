@@ -1,10 +1,12 @@
 """What both sides know of runs: the record, the handle on one, and the naming of one as an input. No I/O, no Redis."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, Literal, Self, TypeVar
 
+from shared.clock import as_utc, now
 from shared.states import State
 
 R = TypeVar("R")
@@ -76,6 +78,9 @@ class TaskRun:
     """A run of a task, as its record was when it was read. Durations are seconds, times aware and in UTC.
 
     Of `max_retries`, `retry_delays` and `retry_jitter_factor` those are None that are as the task has them.
+    `parameters` are as they were sent, with references for other runs; None where they were not read or cannot be.
+    `task_inputs` names the runs that it takes input from by parameter, those that only had to end under `wait_for`,
+    the one that submitted it under `__parents__`.
     """
 
     id: str
@@ -100,6 +105,26 @@ class TaskRun:
     end_time: datetime | None = None
     total_run_time: float = 0.0
     error: str | None = None
+    tags: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] | None = None
+    task_inputs: Mapping[str, tuple[RunInput, ...]] = field(default_factory=dict)
+    correlation: str | None = None
+    traceparent: str | None = None
+    progress: str | None = None
+
+    @property
+    def estimated_run_time(self) -> float:
+        """Seconds in its bodies so far, the present one among them."""
+        if not (self.state.is_running() or self.state.is_cancelling()):
+            return self.total_run_time
+        return self.total_run_time + max(0.0, (now() - as_utc(self.state.timestamp)).total_seconds())
+
+    @property
+    def estimated_start_time_delta(self) -> float:
+        """Seconds by which it began too late, or is late by now; 0 for one that ended without a begin."""
+        if self.expected_start is None or (self.start_time is None and self.state.is_final()):
+            return 0.0
+        return max(0.0, (as_utc(self.start_time or now()) - as_utc(self.expected_start)).total_seconds())
 
     def with_state(self, state: State[Any]) -> Self:
         """The same run in another state."""

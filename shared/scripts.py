@@ -26,6 +26,7 @@ _STANDS_ON = {
     "cycle": _MOVES,
     "drain": ("prelude",),
     "drop": ("prelude",),
+    "entrust": _ACCEPTS,
     "expire": _MOVES,
     "fire": _ACCEPTS,
     "force": _MOVES,

@@ -4,7 +4,7 @@ Reads top to bottom: task and parameters, engine, proposals, report.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from shared import codec, retries
 from shared.clock import now, parse_iso
 from shared.commands import Claim, Report
 from shared.errors import BadEnvelope, Fenced, TaskNotRegistered
+from shared.references import DEPENDENCIES
 from shared.reporting import outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
 from shared.runs import TaskRun
@@ -23,7 +24,7 @@ from shared.specs import TaskSpec, registry
 from shared.state_types import StateType
 from shared.states import Cancelled, Failed, Running, Scheduled, State
 from shared.texts import printable
-from worker.context import RunContext
+from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.base import INTERRUPTS
 from worker.engine.drivers import SyncTaskRunEngine
 from worker.hand import Hand
@@ -64,6 +65,7 @@ def _execute(claim: Claim, hand: Hand, interrupts: Interrupts, settings: Setting
     except BadEnvelope as error:
         message = printable(f"Parameters could not be read: {type(error).__name__}: {error}")
         return _end(SyncTaskRunEngine(spec, {}, seconds, attempt), attempt, Failed(message=message, data=error))
+    parameters.pop(DEPENDENCIES, None)
     inputs = Inputs(parameters, {}) if claim.state == StateType.PENDING else None
     return _end(SyncTaskRunEngine(spec, parameters, seconds, attempt, inputs), attempt)
 
@@ -214,11 +216,12 @@ class Attempt:
         """Put around a hook or a condition: ends it in time, and tells the supervisor that it runs."""
         return self._interrupts.around_hook(self._settings.hook_timeout)
 
-    def context(self) -> RunContext:
-        """What the body of the present attempt may ask."""
-        token = int(self._token)
+    def context(self, parameters: Mapping[str, Any] = NO_PARAMETERS) -> RunContext:
+        """What the body of the present attempt, called with these parameters, may ask."""
+        token, claim = int(self._token), self._claim
         look = partial(self._interrupts.is_cancelled, token)
-        return RunContext(self._claim.run_id, self._claim.task, self.attempt, token, look, self._hand.seat)
+        around = Around(self._spec, parameters, claim.limits or "", claim.flow, claim.correlation, claim.traceparent)
+        return RunContext(claim.run_id, claim.task, self.attempt, token, look, self._hand.seat, around)
 
     def _claimed(self, kind: StateType) -> State[Any]:
         return State.trusted(kind, kind.capitalize(), parse_iso(self._claim.started))

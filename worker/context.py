@@ -1,18 +1,38 @@
 """What the code inside a run can ask about that run. Set around each attempt's body."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from shared.errors import MissingContextError
+from shared.naming import tags_in
 from shared.options import check_options
+from shared.specs import TaskSpec
+
+NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Around(NamedTuple):
+    """What a run hands down to those that it submits, and what it was called with. `limits` are those of its record."""
+
+    spec: TaskSpec[..., Any] | None = None
+    parameters: Mapping[str, Any] = NO_PARAMETERS
+    limits: str = ""
+    flow: str | None = None
+    correlation: str | None = None
+    traceparent: str | None = None
+
+
+_NOTHING: Final = Around()
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The run around the calling code.
+    """The run around the calling code. `task` is the key of its task.
 
     `attempt` counts from 1. `fence` grows with every attempt: other systems can refuse by it what an earlier attempt of
     the run still sends.
@@ -25,6 +45,37 @@ class RunContext:
     look: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
     seat: tuple[str, str] | None = field(default=None, compare=False, repr=False)
     """The worker that it runs in, and the address of the Redis in which that has its lease."""
+    around: Around = field(default=_NOTHING, compare=False, repr=False)
+
+    @property
+    def spec(self) -> TaskSpec[..., Any] | None:
+        """The description of the task, with the options that this run has."""
+        return self.around.spec
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The arguments by name, with the results of other runs in their places."""
+        return self.around.parameters
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the run; those that it submits have them too."""
+        return tags_in(self.around.limits)
+
+    @property
+    def flow(self) -> str | None:
+        """The id of the flow run that it belongs to."""
+        return self.around.flow
+
+    @property
+    def correlation(self) -> str:
+        """What tells that runs belong together: by default the id of the first of them, handed down to all others."""
+        return self.around.correlation or self.run_id
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace that the run is part of, handed down to those that it submits."""
+        return self.around.traceparent
 
     @property
     def idempotency_key(self) -> str:
@@ -65,6 +116,19 @@ def current_run_id() -> str | None:
     return context.run_id if context is not None else None
 
 
+def inherited() -> dict[str, str]:
+    """What a run that is submitted here has from the run around it, as fields of its record."""
+    context = _current.get(None)
+    if context is None:
+        return {}
+    fields = {"parent": context.run_id, "correlation": context.correlation}
+    if context.flow is not None:
+        fields |= {"flow": context.flow, "ties": "1"}
+    if context.traceparent is not None:
+        fields["traceparent"] = context.traceparent
+    return fields
+
+
 @contextmanager
 def run_context(context: RunContext) -> Iterator[None]:
     """Make this the run of the code in the block."""
@@ -103,5 +167,8 @@ def tags(*names: str) -> Iterator[tuple[str, ...]]:
 
 
 def current_tags() -> tuple[str, ...]:
-    """The tags that blocks around this code give to its runs."""
-    return _tags.get()
+    """The tags that blocks around this code, and the run that it is in, give to its runs."""
+    context = _current.get(None)
+    if context is None or not context.around.limits:
+        return _tags.get()
+    return tuple(dict.fromkeys((*context.tags, *_tags.get())))

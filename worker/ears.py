@@ -4,6 +4,7 @@
 """
 
 import logging
+import time
 
 from shared.clock import monotonic
 from shared.errors import RedisUnavailable
@@ -26,9 +27,7 @@ class Ears:
     def fileno(self) -> int | None:
         """The socket to watch, or None while there is none; subscribes if need be."""
         try:
-            if not self._is_open and monotonic() >= self._open_at:
-                self._line.send("SUBSCRIBE", self._channel)
-                self._is_open = True
+            self._subscribe()
             return self._line.fileno() if self._is_open else None
         except RedisUnavailable as error:
             self._close(error)
@@ -44,10 +43,28 @@ class Ears:
             self._close(error)
         return found
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long, or until a message has arrived; True if there was one."""
+        try:
+            self._subscribe()
+            if not self._is_open:
+                time.sleep(min(seconds, OPEN_AGAIN_AFTER))
+                return False
+            message = self._line.hear(seconds)
+        except RedisUnavailable as error:
+            self._close(error)
+            return False
+        return isinstance(message, list) and message[0] == b"message"
+
     def close(self) -> None:
         """Hear no more."""
         self._line.close()
         self._is_open = False
+
+    def _subscribe(self) -> None:
+        if not self._is_open and monotonic() >= self._open_at:
+            self._line.send("SUBSCRIBE", self._channel)
+            self._is_open = True
 
     def _close(self, error: RedisUnavailable) -> None:
         log.warning("%s", error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.errors import BatonError, InvalidValue
-from shared.references import WAIT_FOR, RunReference, filled, refer, references_in
+from shared.references import DEPENDENCIES, WAIT_FOR, RunReference, filled, named_in, refer, references_in
 from shared.rules import Upstream
 from shared.runs import BaseRunFuture, RunInput
 from shared.states import Failed, State
@@ -54,16 +54,8 @@ def inputs_of(parameters: Mapping[str, Any], wait_for: Any = None) -> Inputs:
 
 def named_inputs(inputs: Inputs, dependencies: Mapping[str, Iterable[RunInput | str]], parent: str | None) -> Named:
     """The ids of runs that a run takes input from, by parameter; `wait_for` and `__parents__` are such names too."""
-    named: dict[str, dict[str, None]] = {}
-    for name, value in inputs.parameters.items():
-        for reference in references_in(value):
-            named.setdefault("wait_for" if name == WAIT_FOR else name, {})[reference.run_id] = None
-    for name, runs in dependencies.items():
-        for run in runs:
-            named.setdefault(name, {})[run.id if isinstance(run, RunInput) else run] = None
-    if parent is not None:
-        named["__parents__"] = {parent: None}
-    return {name: tuple(ids) for name, ids in named.items()}
+    told = {name: [run.id if isinstance(run, RunInput) else run for run in runs] for name, runs in dependencies.items()}
+    return named_in({**inputs.parameters, DEPENDENCIES: told}, parent)
 
 
 def upstreams_in(parameters: Mapping[str, Any], found: Callable[[Sequence[str]], Found]) -> list[Upstream]:

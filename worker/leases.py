@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from shared.clock import iso, monotonic, now
 from shared.errors import BatonError, RedisUnavailable
+from shared.keys import INLINE
 from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.settings import Settings
@@ -26,7 +27,7 @@ from shared.upkeep import Death, Ended, Pulse
 from shared.version import __version__
 
 log = logging.getLogger("baton.leases")
-KIND = "inline"
+KIND = INLINE.removesuffix("-")
 """What names of such leases begin with."""
 ENDED = "its process ended"
 
@@ -188,6 +189,7 @@ class Leases:
 
     def _pulse(self, lease: Lease, *, is_new: bool = False) -> Pulse:
         fields: dict[str, Argument] = {"hostname": socket.gethostname(), "pid": os.getpid(), "version": __version__}
+        fields["fleet"] = lease.name  # by its channel a cancel is told at once
         if is_new:
             fields |= {"birth": iso(now()), "state": "busy", "kind": KIND}
         return Pulse(lease.name, (), fields, is_new=is_new)

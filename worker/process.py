@@ -19,6 +19,8 @@ from shared.connections import Connections, client_for
 from shared.errors import ConfigError
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from worker.engine.ledger_recorder import LedgerRecorder
+from worker.engine.recording import record_in_worker
 from worker.fleet import Fleet
 from worker.hand import Hand
 from worker.loader import load_tasks
@@ -88,8 +90,11 @@ class RunWorker(BaseWorker):
         signal.signal(CLAIM_AGAIN, look)
         loop.interrupts.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+        recorder = LedgerRecorder(connect(settings), settings)
+        record_in_worker(recorder)
         if loop.start():
             loop.run(burst=burst)
+        recorder.close()
         line.close()
 
     def work(self, burst: bool = False, **_options: Any) -> bool:  # type: ignore[override]  # RQ's options are RQ's

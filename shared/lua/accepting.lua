@@ -49,10 +49,10 @@ local function misfit_at(first)
 end
 
 -- What is wrong with the first key that so many runs, whose arguments begin at this place, would be written to, or nil.
--- Their queues' keys stand behind `keys` others.
-local function misfit_of(first, many, keys)
+-- Their queues' keys stand behind `keys` others, up to the key number `last`.
+local function misfit_of(first, many, keys, last)
   local wrong, own = misfit(QUEUES, 'set') or misfit(TASKS, 'set') or misfit(DEADLINES, 'zset'), nil
-  for i = keys + 1, #KEYS, 3 do wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') end
+  for i = keys + 1, last or #KEYS, 3 do wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') end
   for _ = 1, many do
     own, first = misfit_at(first)
     wrong = wrong or own
@@ -108,7 +108,18 @@ local function adopt(run, parent)
   return state == 'CANCELLING' or state == 'CANCELLED'
 end
 
-local function accept(id, queue, task, delay, at_front, parameters, set, ties, parent, retention)
+-- Puts a run that is new into the hands of a process, before its start.
+local function entrust(run, holder, set)
+  run.token, run.worker = new_token(run), holder
+  will_lie(run, 'held', set)
+  set[#set + 1], set[#set + 2] = 'token', digits(run.token)
+  set[#set + 1], set[#set + 2] = 'worker_name', holder
+  record(run, 'PENDING', 'Pending', { worker = holder }, set)
+  hold(run, holder, '0 1')
+end
+
+-- `holder`: the process that executes it without a queue, or nil.
+local function accept(id, queue, task, delay, at_front, parameters, set, ties, parent, retention, holder)
   local run = {
     id = id, key = JOB .. id, queue = queue, task = task, seq = 0, attempt = 0, run_count = 0, crashes = 0, token = 0,
     ran = 0, rows = 0,
@@ -127,7 +138,9 @@ local function accept(id, queue, task, delay, at_front, parameters, set, ties, p
   introduce(queue, task)
   call('SET', RUN .. id .. ':parameters', parameters)
   local waits = ties and tie(run, ties, due, set) or 0
-  if due then
+  if holder then
+    entrust(run, holder, set)
+  elseif due then
     record(run, 'SCHEDULED', 'Scheduled', { due = due_text }, set)
     schedule(run, due)
   elseif waits > 0 then
@@ -142,7 +155,7 @@ local function accept(id, queue, task, delay, at_front, parameters, set, ties, p
 end
 
 -- Accepts the run whose arguments begin at this place; see submit.lua. Answers what came of it, and where the next begins.
-local function accept_at(first, retention)
+local function accept_at(first, retention, holder)
   local id, queue, task, parameters = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 5]
   local fields = tonumber(ARGV[first + 6])
   local many = tonumber(ARGV[first + 7 + 2 * fields])
@@ -154,7 +167,7 @@ local function accept_at(first, retention)
   local ties = many > 0 and ties_at(first + 8 + 2 * fields, many) or nil
   local same = ties and same_as(ties)
   if same then return same, next_at end
-  local full = excess(queue)
+  local full = not holder and excess(queue)
   if full then return 'FULL ' .. full, next_at end
   local set, parent = {}, nil
   for i = first + 7, first + 6 + 2 * fields, 2 do
@@ -163,6 +176,6 @@ local function accept_at(first, retention)
   end
   local delay = given(ARGV[first + 3])
   if delay then delay = sub(delay, 1, 1) == '@' and tonumber(sub(delay, 2)) - NOW or tonumber(delay) end
-  local tag = accept(id, queue, task, delay, ARGV[first + 4] == '1', parameters, set, ties, parent, retention)
+  local tag = accept(id, queue, task, delay, ARGV[first + 4] == '1', parameters, set, ties, parent, retention, holder)
   return tag, next_at
 end

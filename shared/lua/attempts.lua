@@ -123,6 +123,21 @@ local function end_elsewhere(run, outcome, more)
   leave_hooks(run)
 end
 
+-- True if this is a process that executes runs itself: what it holds is nobody else's.
+local function is_inline(worker)
+  return worker and sub(worker, 1, #INLINE) == INLINE
+end
+
+-- Lets a run wait for its next attempt in the process that holds it.
+local function wait_in_place(run, outcome, worker)
+  local set, due = { 'last_end', 'failed' }, due_in(outcome.delay)
+  if HELD_TYPES[run.type] then count(TODAY, 'retried', 1) end
+  will_lie(run, 'held', set)
+  if run.limits then release(run) end
+  keep(run, outcome, false, nil, set)
+  record(run, 'SCHEDULED', outcome.name, { message = outcome.message, worker = worker, due = iso_of(due) }, set)
+end
+
 -- Enters a run, under its present token, where everything that processes hold is found.
 local function hold(run, worker, place)
   call('ZADD', WIP .. run.queue, '+inf', run.id .. ':' .. digits(run.token))
@@ -193,11 +208,24 @@ end
 
 local ORPHANED = 'The parent flow run was cancelled.'
 
+-- Tells the fleet of a worker to look at its runs.
+local function tell_fleet(worker)
+  local fleet = try('HGET', WORKER .. worker, 'fleet')
+  if type(fleet) == 'string' then call('PUBLISH', FLEET .. fleet, worker) end
+end
+
 -- Asks the process that holds a run to end it, or ends it if nobody holds it. Answers true if a process was asked.
 local function cancel(run, message, actor, retention, patience)
   if not HELD_TYPES[run.type] and not (run.type == 'PAUSED' and run.place == 'held') then
     local outcome = { state = 'CANCELLED', name = 'Cancelled', message = message, retention = retention }
-    end_elsewhere(run, outcome, { actor = actor })
+    local waits_in = is_held(run) and run.worker
+    if waits_in then tell_fleet(waits_in) end
+    -- A process that executes its runs itself calls their hooks as well.
+    if waits_in and is_inline(waits_in) then
+      settle(run, outcome, { actor = actor })
+    else
+      end_elsewhere(run, outcome, { actor = actor })
+    end
     return false
   end
   local place = run.place
@@ -206,8 +234,7 @@ local function cancel(run, message, actor, retention, patience)
   if place then call('HDEL', run.key, 'place') end
   try('ZADD', DEADLINES, format('%.3f', NOW + patience), run.id)
   if run.kids then continue_with('children', run.id, 0) end
-  local fleet = try('HGET', WORKER .. run.worker, 'fleet')
-  if type(fleet) == 'string' then call('PUBLISH', FLEET .. fleet, run.worker) end
+  tell_fleet(run.worker)
   return true
 end
 

@@ -24,7 +24,7 @@ local worker_key, held_key = KEYS[2], KEYS[3]
 local STRIDE, FIRST, PER_QUEUE = 2 + OUTCOME, 8, 5
 
 local CLAIM = { 'name', 'max_retries', 'retry_delays', 'timeout_seconds', 'result_ttl', 'parent', 'flow', 'correlation', 'traceparent',
-  'persist_result', 'retry_jitter_factor' }
+  'persist_result', 'retry_jitter_factor', 'limits' }
 local NUMBERS = { [2] = '^%d+$', [4] = '^%d[%d.e+-]*$', [5] = '^%d+$', [10] = '^[01]$', [11] = '^%d[%d.e+-]*$' }
 
 local is_fenced = true

@@ -4,10 +4,12 @@
 --       actor or '', worker or '', then the outcome (see attempts.lua), then '1' if the hooks of an end are left to
 --       others: the proposer has not the task's code.
 -- State RUNNING begins an attempt of that worker, in place if the run is RUNNING already; PENDING queues the run;
--- CANCELLING leaves it with the worker that holds it; so does PAUSED, for a flow that its own attempt pauses as `Paused`.
+-- CANCELLING leaves it with the worker that holds it; so does PAUSED, for a flow that its own attempt pauses as `Paused`,
+-- and SCHEDULED with the name of a process that executes the run itself: it waits there.
 -- Answer: {tag, token, attempt, run_count, seq, state type, state name, state time}. tag: OK, FENCED (another token),
 --       CHANGED (another seq), TERMINAL, CANCELLING (it can only become CANCELLED), BURIED (the worker has no lease),
---       FULL (no slot: it waits for one now, and is nobody's), GONE, BROKEN.
+--       FULL (no slot: it waits for one now, and is nobody's; but if its process executes it itself nothing was changed),
+--       GONE, BROKEN.
 -- A repeat of the same operation writes nothing and answers OK with what holds now; FENCED if the attempt that it left
 -- is over, FULL if it was FULL.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PUBLISH
@@ -44,6 +46,8 @@ if run.type == 'CANCELLING' and outcome.state ~= 'CANCELLED' then return answer(
 
 local tag, full, slots = 'OK', nil, nil
 if outcome.state == 'RUNNING' and run.limits then full, slots = full_limit(run) end
+-- Whoever executes it has nobody to hand it to, and asks again.
+if full and is_inline(run.worker) and is_held(run) then return answer('FULL') end
 
 open_writes()
 if full then
@@ -59,6 +63,8 @@ elseif outcome.state == 'PAUSED' and outcome.name == 'Paused' and run.kind == 'f
   if run.limits then release(run) end
   record(run, 'PAUSED', 'Paused', { message = outcome.message, worker = worker, due = due and iso_of(due) }, set)
   if due then call('ZADD', DEADLINES, format('%.3f', due), id) end
+elseif outcome.state == 'SCHEDULED' and is_inline(worker) and is_held(run) then
+  wait_in_place(run, outcome, worker)
 elseif is_end(outcome.state) then
   settle(run, outcome, { worker = worker, actor = actor })
   if ARGV[8 + OUTCOME] == '1' and REGISTRY[run.type] then leave_hooks(run) end

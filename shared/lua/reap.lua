@@ -20,12 +20,13 @@ if wrong then return redis.error_reply(wrong) end
 
 local function lose(run, why, worker)
   local message = 'Attempt ' .. run.attempt .. ' was lost: ' .. why .. '.'
-  if run.crashes + 1 < budget and run.on_crash ~= 'fail' then
+  if run.attempt == 0 then message = 'Lost before its first attempt: ' .. why .. '.' end
+  if run.crashes + 1 < budget and run.on_crash ~= 'fail' and not is_inline(worker) then
     put_back(run, message, true, worker)
     return true
   end
   quarantine('crashed', 'run', run.id, 'worker', worker, 'message', message)
-  call('HSET', run.key, 'crashes', run.crashes + 1)
+  if run.attempt > 0 then call('HSET', run.key, 'crashes', run.crashes + 1) end
   count(TODAY, 'lost', 1)
   local outcome = { state = 'CRASHED', name = 'Crashed', message = message, error = message, retention = crash_retention }
   end_elsewhere(run, outcome, { worker = worker })
@@ -80,12 +81,15 @@ local function bury(worker, why, current)
     if not run then
       if problem == 'BROKEN' then quarantine('unreadable', 'run', entry.id, 'worker', worker) end
     elseif run.worker == worker and is_held(run) then
-      if run.type == 'PENDING' then
-        take_back(run)
-        uncounted = uncounted + 1
-      elseif run.type == 'CANCELLING' then
+      if run.type == 'CANCELLING' then
         end_elsewhere(run, cancelled(cancel_retention), { worker = worker })
         ended = ended + 1
+      elseif is_inline(worker) then
+        lose(run, why ~= '' and why or 'its process ended', worker)
+        ended = ended + 1
+      elseif run.type == 'PENDING' then
+        take_back(run)
+        uncounted = uncounted + 1
       elseif (why ~= '' or run.on_crash == 'fail') and (current == '*' or current == run.id) then
         -- A planned stop loses nothing but a body that may start only once.
         if lose(run, why ~= '' and why or 'the worker was stopped', worker) then lost = lost + 1 else ended = ended + 1 end

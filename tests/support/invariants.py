@@ -26,7 +26,7 @@ HELD = ("RUNNING", "CANCELLING")
 REGISTRIES = {"COMPLETED": "finished", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "canceled"}
 # A place that a run's field names, the states in which it may lie there, and RQ's word for it.
 PLACED = {
-    "held": (("PENDING", "PAUSED"), "started"),
+    "held": (("PENDING", "PAUSED", "SCHEDULED"), "started"),
     "deferred": (("PENDING",), "deferred"),
     "passed": (("PENDING",), "scheduled"),
     "limit": (("SCHEDULED",), "deferred"),

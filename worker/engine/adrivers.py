@@ -92,21 +92,21 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Call():
-                about = place.context()
+                about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, step.seconds), self.prints():
                     answer = await self._call(step)
             case Next(stream):
-                about = place.context()
+                about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
                     answer = await self._advance(stream)
             case Ask(fn, args):
-                with run_context(place.context()):
+                with run_context(place.context(self.parameters)):
                     answer = fn(*args)
                     answer = await answer if iscoroutine(answer) else answer
             case Open(fn, args, kwargs):
                 answer = fn(*args, **kwargs)
             case Close(stream):
-                with run_context(place.context()):
+                with run_context(place.context(self.parameters)):
                     await _closed(stream)
             case Sleep(until):
                 await asleep(until, place)

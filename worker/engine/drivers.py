@@ -106,7 +106,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         if isinstance(step, Propose):  # with the next one all that most runs ask for
             return place.propose(step.state, step.retriable)
         if isinstance(step, Call):
-            about = place.context()
+            about = place.context(self.parameters)
             with run_context(about), place.guard(about.fence, step.seconds):
                 if not self.spec.log_prints:
                     return call(step)
@@ -163,16 +163,16 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Next(stream):
-                about = place.context()
+                about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
                     answer = advance(stream)
             case Ask(fn, args):
-                with run_context(place.context()), place.around_hook():
+                with run_context(place.context(self.parameters)), place.around_hook():
                     answer = answer_of(fn(*args))
             case Open(fn, args, kwargs):
                 answer = fn(*args, **kwargs)
             case Close(stream):
-                with run_context(place.context()):
+                with run_context(place.context(self.parameters)):
                     stream.items.close()
             case Sleep(until):
                 sleep(until, place)

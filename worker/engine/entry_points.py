@@ -9,10 +9,12 @@ from uuid import UUID
 
 from shared.errors import InvalidCall, InvalidValue
 from shared.ids import as_id, new_id
+from shared.naming import default_name
+from shared.options import check_options
 from shared.runs import RunInput, TaskRun
 from shared.specs import TaskLike, TaskSpec
 from shared.states import Pending, State
-from worker.context import current_run_id
+from worker.context import current_tags, inherited
 from worker.engine.adrivers import AsyncTaskRunEngine
 from worker.engine.drivers import SyncTaskRunEngine
 from worker.engine.inline import InlineRun
@@ -46,7 +48,8 @@ def run_task(
         wait_for: a future or a state, or a collection of these, that have to end before.
         return_type: "result" for the value, or "state" for the last state, also of a failure. Generators: "result".
         dependencies: ids of runs by parameter, to be recorded as inputs; nothing is waited for because of it.
-        context: `flow_run_id`, `parent_run`, and `cancel_event`, with an `is_set` that says when to end.
+        context: what the run has from where it is asked for: `tags`, `flow_run_id`, `parent_run`, `correlation_id`,
+            `traceparent`; and `cancel_event`, with an `is_set` that says when to end.
 
     Raises:
         InvalidValue: no such `return_type`, or no id.
@@ -205,26 +208,35 @@ class _Wanted:
     def _begun(self, recorder: Recorder) -> tuple[InlineRun, Inputs]:
         args, kwargs = self.spec.binding.unbind(self.parameters or {})
         inputs = inputs_of(self.spec.binding.bind(args, kwargs), self.wait_for)
-        run = self.task_run or self._run_of(recorder)
+        run = self.task_run or self._run_of(recorder, inputs)
         named = named_inputs(inputs, self.dependencies or {}, run.parent)
         return InlineRun(run, self.spec, recorder, (self.context or {}).get("cancel_event"), named), inputs
 
-    def _run_of(self, recorder: Recorder) -> TaskRun:
+    def _run_of(self, recorder: Recorder, inputs: Inputs) -> TaskRun:
         """A run that is not recorded yet; under an id that is known already the run of that id."""
         spec, context = self.spec, self.context or {}
         run_id = new_id() if self.task_run_id is None else as_id(self.task_run_id)
         known = recorder.find(run_id) if self.task_run_id is not None else None
         if known is not None:
             return known
-        flow = context.get("flow_run_id")
+        handed_down = inherited()
+        flow = context.get("flow_run_id") or handed_down.get("flow")
         return TaskRun(
             id=run_id,
             task=spec.key,
-            name=spec.name if flow is None else f"{spec.name}-{run_id[-3:]}",
+            name=default_name(spec.name, run_id, in_flow=flow is not None),
             queue=spec.queue,
             state=Pending(),
-            parent=context.get("parent_run") or current_run_id(),
+            parent=context.get("parent_run") or handed_down.get("parent"),
             flow=flow,
+            tags=tuple(
+                dict.fromkeys(
+                    (*spec.tags, *current_tags(), *check_options({"tags": context.get("tags")}).get("tags", ()))
+                )
+            ),
+            parameters=inputs.parameters,
+            correlation=context.get("correlation_id") or handed_down.get("correlation"),
+            traceparent=context.get("traceparent") or handed_down.get("traceparent"),
         )
 
     def _engine_at(self, kind: type[E], place: InlineRun, inputs: Inputs) -> E:

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 from shared import retries
 from shared.clock import now
 from shared.errors import TerminationSignal, TransitionRefused
+from shared.naming import limits_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, Upstream
 from shared.rules_tasks import upstreams_done
 from shared.runs import TaskRun
 from shared.specs import TaskSpec
-from shared.states import Cancelling, Running, State
-from worker.context import RunContext
+from shared.states import Cancelled, Cancelling, Running, State
+from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.recording import Recorder
 from worker.inputs import Inputs, Named, resolved, upstreams_in
 
@@ -65,7 +66,7 @@ class InlineRun:
     @property
     def watched(self) -> bool:
         """True if somebody may want the run's end while its body runs."""
-        return self._cancel_event is not None
+        return self._cancel_event is not None or self._recorder.blocks
 
     @property
     def state(self) -> State[Any]:
@@ -104,7 +105,10 @@ class InlineRun:
             self._move(Cancelling(), None)
             if self.state.is_final():
                 return self.state
-        return self._move(state, retriable)
+        self._move(state, retriable)
+        if self.state.is_cancelling() and not state.is_cancelling():
+            self._move(Cancelled(message="Cancelled while running."), None)  # nobody else would end it
+        return self.state
 
     def _move(self, state: State[Any], retriable: bool | None) -> State[Any]:
         delay = self._delay() if state.is_failed() else 0.0
@@ -146,9 +150,11 @@ class InlineRun:
             return None
         return due
 
-    def context(self) -> RunContext:
-        """What the body of the present attempt may ask."""
-        return RunContext(self.run.id, self._spec.key, self.run.attempt, self._token, self.is_cancelled)
+    def context(self, parameters: Mapping[str, Any] = NO_PARAMETERS) -> RunContext:
+        """What the body of the present attempt, called with these parameters, may ask."""
+        run = self.run
+        around = Around(self._spec, parameters, limits_of(run.tags), run.flow, run.correlation, run.traceparent)
+        return RunContext(run.id, self._spec.key, run.attempt, self._token, self.is_cancelled, around=around)
 
     @contextmanager
     def guard(self, _token: int, _seconds: float | None) -> Iterator[None]:
@@ -159,7 +165,8 @@ class InlineRun:
         """
         if self.is_cancelled():
             raise TerminationSignal(signal.SIGTERM)
-        yield
+        with self._recorder.guard(self.run.id):
+            yield
 
     def around_hook(self) -> AbstractContextManager[None]:
         """Nothing: whoever runs it here waits for its hooks."""
@@ -167,7 +174,9 @@ class InlineRun:
 
     def is_cancelled(self) -> bool:
         """True if somebody wants the run's end."""
-        return self._cancel_event is not None and self._cancel_event.is_set()
+        if self._cancel_event is not None and self._cancel_event.is_set():
+            return True
+        return self._recorder.is_cancelled(self.run.id)
 
     def release(self) -> None:
         """Hold the run no more."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from shared.rules import RunLike
 from shared.runs import TaskRun
 from shared.states import State
-from worker.context import RunContext
+from worker.context import NO_PARAMETERS, RunContext
 from worker.inputs import Inputs
 
 
@@ -58,8 +58,8 @@ class Place(RunLike, Protocol):
         """When to ask again for RUNNING, of a run that waits here in this state; None if it does not. No I/O."""
         ...
 
-    def context(self) -> RunContext:
-        """What the body of the present attempt may ask. No I/O."""
+    def context(self, parameters: Mapping[str, Any] = NO_PARAMETERS) -> RunContext:
+        """What the body of the present attempt, called with these parameters, may ask. No I/O."""
         ...
 
     def guard(self, token: int, seconds: float | None) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ this process, for as long as the call lasts, and no server is needed.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -70,6 +71,14 @@ class Recorder(Protocol):
         """Hold the run no more, whatever state it is in."""
         ...
 
+    def is_cancelled(self, run_id: str) -> bool:
+        """True if somebody wants the end of a run that is held. No I/O."""
+        ...
+
+    def guard(self, run_id: str) -> AbstractContextManager[None]:
+        """Put around the body of a run that is held; may end it by TerminationSignal. No I/O."""
+        ...
+
 
 class PrivateRecorder:
     """Runs of this process alone, in memory."""
@@ -109,7 +118,7 @@ class PrivateRecorder:
         verdict = decide(record, proposed, facts, at)
         if verdict.state is not None:
             record = self._records[run_id] = transformed(record, verdict.state, facts, at)
-            self._runs[run_id] = _updated(self._runs[run_id], record)
+            self._runs[run_id] = updated(self._runs[run_id], record)
             self._histories[run_id].append(self._runs[run_id].state)
         return Moved(self._runs[run_id], verdict, record.attempt)
 
@@ -120,6 +129,14 @@ class PrivateRecorder:
 
     def release(self, run_id: str) -> None:
         """Nothing: nobody else could hold it."""
+
+    def is_cancelled(self, run_id: str) -> bool:  # noqa: ARG002 - the protocol's
+        """False: nobody else knows of it."""
+        return False
+
+    def guard(self, run_id: str) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return nullcontext()
 
     def history(self, run_id: str) -> list[State[Any]]:
         """Every state that the run went through here, oldest first.
@@ -146,7 +163,8 @@ class PrivateRecorder:
             raise RunGone(f"Run {run_id} is not known in this process.") from None
 
 
-def _updated(run: TaskRun, record: RunRecord) -> TaskRun:
+def updated(run: TaskRun, record: RunRecord) -> TaskRun:
+    """The run with what the rules see of it as in this record."""
     return replace(
         run,
         state=record.state or run.state,
@@ -162,10 +180,14 @@ def _updated(run: TaskRun, record: RunRecord) -> TaskRun:
 
 
 class _Default:
-    """Which recorder an inline run has: whoever opens connections to a ledger says it, by `record_with`."""
+    """Which recorder an inline run has: whoever opens connections to a ledger says it, by `record_with`.
+
+    `of_worker` is that of a worker's process, for bodies in which nobody opened another one.
+    """
 
     def __init__(self) -> None:
         self.recorder: Callable[[], Recorder | None] = lambda: None
+        self.of_worker: Recorder | None = None
 
 
 _default = _Default()
@@ -176,6 +198,11 @@ def record_with(recorder: Callable[[], Recorder | None]) -> None:
     _default.recorder = recorder
 
 
+def record_in_worker(recorder: Recorder | None) -> None:
+    """Record here what bodies of this worker's process run themselves, unless `record_with` knows better."""
+    _default.of_worker = recorder
+
+
 def current_recorder() -> Recorder:
     """Where an inline run that begins now is recorded."""
-    return _default.recorder() or PrivateRecorder()
+    return _default.recorder() or _default.of_worker or PrivateRecorder()
