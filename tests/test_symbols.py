@@ -30,6 +30,7 @@ OF_THE_PAGE = (
     "shared.runs",
     "shared.transactions",
     "orchestrator",
+    "worker.engine",
 )
 # Public names that do not stand on the page, by the reason for it.
 REASONS = {
@@ -40,6 +41,9 @@ REASONS = {
         *(f"State.{name}" for name in ("check_fields", "filled", "model_config", "read_back", "trusted")),
         *(f"StateBaseModel.{name}" for name in ("check_fields", "filled", "model_config", "read_back")),
         *(f"StateDetails.{name}" for name in ("model_config", "replaced", "trusted")),
+        *(f"BaseTaskRunEngine.{name}" for name in dir(worker.engine.BaseTaskRunEngine) if name.endswith("steps")),
+        *(f"BaseTaskRunEngine.{name}" for name in ("failed_state", "log_fields", "place", "prints", "returned_state")),
+        *(f"{engine}.perform" for engine in ("AsyncTaskRunEngine", "SyncTaskRunEngine")),
     },
     "for stores of results": {
         *("LockManager", "MOST_BYTES", "OWN_KEY_SECONDS", "RecordStore", "ResultSource", "UNKEPT", "encoded_result"),

@@ -14,7 +14,7 @@ from typing import Any
 from shared import codec, retries
 from shared.clock import now, parse_iso
 from shared.commands import Claim, Report
-from shared.errors import BadEnvelope, Fenced, TaskNotRegistered
+from shared.errors import BadEnvelope, Fenced, TaskNotRegistered, TransitionRefused
 from shared.references import DEPENDENCIES
 from shared.reporting import outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
@@ -156,6 +156,22 @@ class Attempt:
         else:
             self.state = self._end(verdict.state, at)
         return self.state
+
+    @property
+    def ledger(self) -> None:
+        """None: the connection is the worker's own."""
+        return
+
+    def force(self, state: State[Any]) -> State[Any]:
+        """Not from within a worker.
+
+        Raises:
+            TransitionRefused: always.
+        """
+        raise TransitionRefused(f"a worker does not force its own run to be {state.type}: `Orchestrator.force` does")
+
+    def note_end(self, state: State[Any]) -> None:
+        """Nothing: what is kept of the run here has no times of its end."""
 
     def settled(self) -> State[Any]:
         """The state that holds, once it is recorded.

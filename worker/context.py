@@ -54,8 +54,9 @@ class RunContext:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The arguments by name, with the results of other runs in their places."""
-        return self.around.parameters
+        """The arguments by name, defaults among them, with the results of other runs in their places."""
+        spec, given = self.around.spec, self.around.parameters
+        return given if spec is None else spec.binding.complete(given)
 
     @property
     def tags(self) -> tuple[str, ...]:

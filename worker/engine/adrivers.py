@@ -3,19 +3,23 @@
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from inspect import isasyncgen, iscoroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
+from uuid import UUID
 
 from shared.clock import monotonic, now
 from shared.errors import RunGone, TaskRunTimeoutError, TerminationSignal
+from shared.ledger import RunLedger
 from shared.states import State
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
-from worker.engine.drivers import LEAST, LOOK_FOR_CANCEL, advance, call, listed
+from worker.engine.beginning import Dependencies
+from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
+from worker.engine.recording import current_recorder
 from worker.engine.steps import (
     Abandoned,
     Ask,
@@ -24,13 +28,9 @@ from worker.engine.steps import (
     Emit,
     Ended,
     Item,
-    Look,
     Next,
     Open,
     Overran,
-    Propose,
-    Rename,
-    Settle,
     Sleep,
     Step,
     Stream,
@@ -116,6 +116,71 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
 
     # --- the stages, one by one ---------------------------------------------------------------------------------------
 
+    @asynccontextmanager
+    async def initialize_run(
+        self, task_run_id: str | UUID | None = None, dependencies: Dependencies | None = None
+    ) -> AsyncIterator[Self]:
+        """The same as of the other engine, without waiting for a server on the event loop."""
+        recorder = current_recorder()
+        begin = partial(self._begun, recorder, task_run_id, dependencies)
+        place = await asyncio.to_thread(begin) if recorder.blocks else begin()
+        try:
+            yield self
+        finally:
+            if recorder.blocks:
+                await asyncio.to_thread(place.release)
+            else:
+                place.release()
+
+    @asynccontextmanager
+    async def start(
+        self, task_run_id: str | UUID | None = None, dependencies: Dependencies | None = None
+    ) -> AsyncIterator[None]:
+        """The same as of the other engine."""
+        async with self.initialize_run(task_run_id, dependencies):
+            had_ended = self.state.is_final()
+            await adrive(self.start_steps(), self.perform)
+            try:
+                yield
+            finally:
+                if not had_ended:
+                    await adrive(self.finish_steps(), self.perform)
+
+    @asynccontextmanager
+    async def setup_run_context(self, client: RunLedger | None = None) -> AsyncIterator[None]:  # noqa: ARG002 - as it is known
+        """Make the run that of the code in the block: its context, its tags, and where its prints go."""
+        with run_context(self.place.context(self.parameters)), self.prints():
+            yield
+
+    @asynccontextmanager
+    async def run_context(self) -> AsyncIterator[None]:
+        """Make an outcome of what is raised in the block; an interrupt is recorded and goes on."""
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
+            await adrive(self.error_steps(error), self.perform)
+        if self.crash is not None:
+            raise self.crash
+
+    def asset_context(self) -> AbstractAsyncContextManager[None]:
+        """Nothing: a place for subclasses."""
+        return nullcontext()
+
+    async def call_task_fn(self, transaction: Any = None) -> Any:
+        """One call of the function, within its time limit; its value, whose outcome is recorded.
+
+        Raises:
+            Whatever the function raised, in the form that `run_context` knows.
+        """
+        return await self.handle_success(await adrive(self.call_task_fn_steps(), self.perform), transaction)
+
+    async def handle_success(self, result: Any, transaction: Any = None) -> Any:  # noqa: ARG002 - there are none yet
+        """Record what the function returned, or what the rules make of it; the same value."""
+        await adrive(self.handle_success_steps(result), self.perform)
+        return result
+
     async def begin_run(self) -> None:
         """Ask for RUNNING, and wait for it as long as the run is to wait here."""
         await adrive(self.begin_run_steps(), self.perform)
@@ -124,9 +189,13 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """Wait for as long as the run is to wait here."""
         await adrive(self.wait_until_ready_steps(), self.perform)
 
-    async def set_state(self, state: State[Any]) -> State[Any]:
-        """Propose a state; the one that now holds."""
-        await adrive(self.set_state_steps(state), self.perform)
+    async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:
+        """Propose a state, or write it without asking the rules; the one that now holds.
+
+        Raises:
+            Fenced: the run is another's now.
+        """
+        await adrive(self.set_state_steps(state, force=force), self.perform)
         return self.state
 
     async def can_retry(self, exc_or_state: Exception | State[Any]) -> bool:
@@ -160,23 +229,12 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
     # --- what they share ----------------------------------------------------------------------------------------------
 
     async def _ask_place(self, place: Place, step: Step) -> Any:
-        match step:
-            case Propose(state, retriable):
-                ask: Callable[[], Any] = partial(place.propose, state, retriable)
-            case Rename(name):
-                ask = partial(place.rename, name)
-            case Settle():
-                ask = place.settled
-            case Look():
-                ask = place.task_run
-            case Take(inputs):
-                ends = await asyncio.gather(*(aend_of(source) for source in inputs.sources.values()))
-                ask = partial(place.taken, inputs, dict(zip(inputs.sources, ends, strict=True)))
-                # Reading a result may take another round trip, wherever the run itself is recorded.
-                return await asyncio.to_thread(ask)
-            case _:
-                raise AssertionError(f"nobody does {step!r} here")
-        return await asyncio.to_thread(ask) if place.blocks else ask()
+        if isinstance(step, Take):
+            sources = step.inputs.sources
+            ends = await asyncio.gather(*(aend_of(source) for source in sources.values()))
+            # Reading a result may take another round trip, wherever the run itself is recorded.
+            return await asyncio.to_thread(place.taken, step.inputs, dict(zip(sources, ends, strict=True)))
+        return await asyncio.to_thread(asked, place, step) if place.blocks else asked(place, step)
 
     async def _call(self, step: Call) -> Any:
         if not self.spec.isasync:

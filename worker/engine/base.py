@@ -6,16 +6,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from functools import partial
 from inspect import signature
 from typing import Any, Final, ParamSpec, TypeVar
+from uuid import UUID
 
 from shared.errors import InvalidCall, ParameterBindError, TerminationSignal
 from shared.outcomes import exception_to_failed_state
 from shared.results import record_of
 from shared.states import Cancelled, Completed, Running, State
+from worker.engine.beginning import Dependencies, begun
+from worker.engine.inline import InlineRun
 from worker.engine.outcomes import OutcomeStages
+from worker.engine.recording import Recorder
 from worker.engine.steps import (
     Abandoned,
     Ask,
@@ -35,6 +39,7 @@ from worker.engine.steps import (
     Steps,
     Stream,
     Take,
+    Unbound,
 )
 from worker.inputs import Inputs
 
@@ -46,6 +51,26 @@ log = logging.getLogger("baton.engine")
 
 class BaseTaskRunEngine(OutcomeStages[P, R]):
     """One run of a task, from its begin to the end of its last attempt in this process."""
+
+    def _begun(
+        self, recorder: Recorder, task_run_id: str | UUID | None, dependencies: Dependencies | None
+    ) -> InlineRun:
+        """Have the run held by this process."""
+        place, inputs = begun(
+            self.spec,
+            self.parameters,
+            recorder,
+            task_run=self._given_run,
+            task_run_id=task_run_id,
+            wait_for=self.wait_for,
+            dependencies=dependencies,
+            context=self.context,
+        )
+        self.parameters, self.inputs = inputs.parameters, inputs if inputs.sources else None
+        if self.seconds is None:
+            self.seconds = self.spec.timeout_seconds
+        self._place, self._state = place, place.state
+        return place
 
     # --- the life -----------------------------------------------------------------------------------------------------
 
@@ -68,7 +93,7 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
 
     def end_steps(self, outcome: State[Any]) -> Steps:
         """The end of a run whose body cannot be called; no retry would end otherwise."""
-        self._state = yield Propose(outcome, retriable=False)
+        yield from self._end_steps(outcome)
         return (yield from self.finish_steps())
 
     def prepare_steps(self) -> Generator[Step, Any, bool]:
@@ -120,37 +145,52 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
             yield Sleep(at)
             self._state = yield Propose(Running())
 
+    def start_steps(self) -> Stage:
+        """Inputs, name and the first state of an attempt, for a run that has not ended."""
+        if not self.state.is_final() and (yield from self.prepare_steps()):
+            yield from self.begin_run_steps()
+
     def attempt_steps(self) -> Stage:
         """One attempt: the body, its outcome, and what the rules made of it."""
-        stage: Generator[Step, Any, object]
         try:
-            args, kwargs = self.spec.binding.unbind(self.parameters)
-        except ParameterBindError as error:
-            self._state = yield Propose(self.failed_state(error), retriable=False)
-            return
-        try:
-            value = yield from self.call_task_fn_steps(args, kwargs)
-        except Overran as overrun:
-            self._overrun = overrun.error
-            stage = self.handle_timeout_steps(overrun.error)
-        except TimeoutError as error:
-            stage = self.handle_timeout_steps(error)
-        except Abandoned:
-            stage = self.set_state_steps(Completed(message="Closed by the consumer.", data=record_of(None, None, None)))
-        except Exception as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
-            stage = self.handle_exception_steps(error)
-        except TerminationSignal:
-            stage = self.set_state_steps(Cancelled(message="Cancelled while running."))
+            value = yield from self.call_task_fn_steps()
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - an interrupt in the body is a crash of the run, not of the worker
-            stage = self.handle_crash_steps(error)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
+            stage: Generator[Step, Any, object] = self.error_steps(error)
         else:
             stage = self.handle_success_steps(value)
         yield from stage  # out here, so that what is raised in it has not the body's error as its context
 
-    def call_task_fn_steps(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Generator[Step, Any, Any]:
-        """One call of the function: its value, or of a generator that streams what it returned."""
+    def error_steps(self, error: BaseException) -> Generator[Step, Any, object]:
+        """The outcome of an attempt in which this was raised. An interrupt crashes the run, and not the worker."""
+        if isinstance(error, Overran):
+            self._overrun = error = error.error
+        if isinstance(error, TimeoutError):
+            return self.handle_timeout_steps(error)
+        if isinstance(error, Unbound):
+            return self._end_steps(self.failed_state(error.error))
+        if isinstance(error, Abandoned):
+            return self.set_state_steps(Completed(message="Closed by the consumer.", data=record_of(None, None, None)))
+        if isinstance(error, TerminationSignal):
+            return self.set_state_steps(Cancelled(message="Cancelled while running."))
+        if isinstance(error, Exception):
+            return self.handle_exception_steps(error)
+        return self.handle_crash_steps(error)
+
+    def _end_steps(self, state: State[Any]) -> Stage:
+        self._state = yield Propose(state, retriable=False)
+
+    def call_task_fn_steps(self) -> Generator[Step, Any, Any]:
+        """One call of the function: its value, or of a generator that streams what it returned.
+
+        Raises:
+            Unbound: the parameters do not fit it.
+        """
+        try:
+            args, kwargs = self.spec.binding.unbind(self.parameters)
+        except ParameterBindError as error:
+            raise Unbound(error) from error
         if not self.streams:
             return (yield Call(self.spec.fn, args, kwargs, self.seconds))
         stream = Stream((yield Open(self.spec.fn, args, kwargs)), self.seconds)

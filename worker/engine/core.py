@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
-from shared.specs import TaskSpec
+from shared.ledger import RunLedger
+from shared.runs import TaskRun
+from shared.specs import TaskLike, TaskSpec
 from shared.state_types import StateType
 from shared.states import State
 from worker.engine.place import Place
@@ -35,13 +37,20 @@ class EngineCore(Generic[P, R]):
 
     def __init__(
         self,
-        spec: TaskSpec[P, R],
+        task: TaskLike[P, R],
         parameters: Mapping[str, Any],
         seconds: float | None = None,
         place: Place | None = None,
         inputs: Inputs | None = None,
+        *,
+        task_run: TaskRun | None = None,
+        wait_for: Any = None,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
-        self.spec = spec
+        self.spec = task.spec
+        self.wait_for = wait_for
+        self.context = context
+        self._given_run = task_run
         self.parameters = parameters
         self.seconds = seconds
         self.inputs = inputs
@@ -75,6 +84,52 @@ class EngineCore(Generic[P, R]):
             raise ValueError("Task run is not set")
         return self._state
 
+    @property
+    def task(self) -> TaskSpec[P, R]:
+        """The description of the task."""
+        return self.spec
+
+    @property
+    def task_run(self) -> TaskRun:
+        """The run's record, in the state that holds.
+
+        Raises:
+            RuntimeError: there is no run yet.
+        """
+        return self.place.task_run()
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that was begun last, 0 before the first."""
+        return self.place.attempt
+
+    @property
+    def token(self) -> int:
+        """What its attempt is known by: it grows with every attempt."""
+        return self.place.context().fence
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The run's log, whose records say run, task and attempt."""
+        return logging.LoggerAdapter(logging.getLogger("baton.runs"), self.log_fields())
+
+    @property
+    def ledger(self) -> RunLedger:
+        """Where the run is recorded.
+
+        Raises:
+            RuntimeError: it is not executed yet, or is recorded in this process alone.
+        """
+        ledger = self.place.ledger
+        if ledger is None:
+            raise RuntimeError("The run is recorded in this process alone, and has no ledger.")
+        return ledger
+
+    @property
+    def client(self) -> RunLedger:
+        """The same as `ledger`."""
+        return self.ledger
+
     def is_running(self) -> bool:
         """True while the run is executed, or waits here to be."""
         return self.state.is_running() or self._wakes_at() is not None
@@ -82,6 +137,10 @@ class EngineCore(Generic[P, R]):
     def is_cancelled(self) -> bool:
         """True if somebody wants the end of this attempt."""
         return self.place.is_cancelled()
+
+    def record_terminal_state_timing(self, state: State[Any]) -> None:
+        """Note in memory when the run ended and how long it ran; what is stored has the server's times."""
+        self.place.note_end(state)
 
     def log_finished_message(self) -> None:
         """Say how the run ended here."""

@@ -1,52 +1,36 @@
 """Doing what an engine asks for, in this thread. Decides nothing: proposals go to whoever knows the rules."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from datetime import datetime
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from inspect import isasyncgen, iscoroutine, isgenerator
-from itertools import islice
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
+from uuid import UUID
 
-from shared.clock import monotonic, now
-from shared.errors import RunGone, TaskRunTimeoutError
-from shared.outcomes import GENERATED_ITEMS
+from shared.ledger import RunLedger
 from shared.states import State
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
+from worker.engine.beginning import Dependencies
+from worker.engine.performing import advance, answer_of, asked, call, end_of, sleep
 from worker.engine.place import Place
+from worker.engine.recording import current_recorder
 from worker.engine.steps import (
     Abandoned,
     Ask,
     Call,
     Close,
     Emit,
-    Ended,
-    Item,
-    Look,
     Next,
     Open,
-    Overran,
     Propose,
-    Rename,
-    Settle,
     Sleep,
     Step,
-    Stream,
     Take,
 )
-from worker.inputs import Source
-from worker.timeouts import Late, text_of_limit, timeout, within
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-LOOK_FOR_CANCEL: Final = 0.1
-"""Seconds after which a wait looks whether somebody wants the run's end."""
-LEAST: Final = 0.000_001
 
 
 def drive(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
@@ -116,6 +100,77 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
 
     # --- the stages, one by one ---------------------------------------------------------------------------------------
 
+    @contextmanager
+    def initialize_run(
+        self, task_run_id: str | UUID | None = None, dependencies: Dependencies | None = None
+    ) -> Iterator[Self]:
+        """Record the run, or find the one of this id, and hold it in this process for the length of the block.
+
+        Raises:
+            ParameterBindError: the parameters do not fit the function.
+            InvalidValue: no id.
+            TransitionRefused: another process holds the run.
+            RedisUnavailable: there is a server, which does not answer; nothing was recorded.
+        """
+        place = self._begun(current_recorder(), task_run_id, dependencies)
+        try:
+            yield self
+        finally:
+            place.release()
+
+    @contextmanager
+    def start(self, task_run_id: str | UUID | None = None, dependencies: Dependencies | None = None) -> Iterator[None]:
+        """Hold the run, wait for what it needs, and begin its first attempt; in the end call the hooks that are due.
+
+        In the block, as long as `is_running`, is one attempt after the other.
+
+        Raises:
+            As `initialize_run`.
+        """
+        with self.initialize_run(task_run_id, dependencies):
+            had_ended = self.state.is_final()
+            drive(self.start_steps(), self.perform)
+            try:
+                yield
+            finally:
+                if not had_ended:
+                    drive(self.finish_steps(), self.perform)
+
+    @contextmanager
+    def setup_run_context(self, client: RunLedger | None = None) -> Iterator[None]:  # noqa: ARG002 - as it is known
+        """Make the run that of the code in the block: its context, its tags, and where its prints go."""
+        with run_context(self.place.context(self.parameters)), self.prints():
+            yield
+
+    @contextmanager
+    def run_context(self) -> Iterator[None]:
+        """Make an outcome of what is raised in the block; an interrupt is recorded and goes on."""
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
+            drive(self.error_steps(error), self.perform)
+        if self.crash is not None:
+            raise self.crash
+
+    def asset_context(self) -> AbstractContextManager[None]:
+        """Nothing: a place for subclasses."""
+        return nullcontext()
+
+    def call_task_fn(self, transaction: Any = None) -> Any:
+        """One call of the function, within its time limit; its value, whose outcome is recorded.
+
+        Raises:
+            Whatever the function raised, in the form that `run_context` knows.
+        """
+        return self.handle_success(drive(self.call_task_fn_steps(), self.perform), transaction)
+
+    def handle_success(self, result: Any, transaction: Any = None) -> Any:  # noqa: ARG002 - there are none yet
+        """Record what the function returned, or what the rules make of it; the same value."""
+        drive(self.handle_success_steps(result), self.perform)
+        return result
+
     def begin_run(self) -> None:
         """Ask for RUNNING, and wait for it as long as the run is to wait here."""
         drive(self.begin_run_steps(), self.perform)
@@ -124,9 +179,13 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """Wait for as long as the run is to wait here."""
         drive(self.wait_until_ready_steps(), self.perform)
 
-    def set_state(self, state: State[Any]) -> State[Any]:
-        """Propose a state; the one that now holds."""
-        drive(self.set_state_steps(state), self.perform)
+    def set_state(self, state: State[Any], force: bool = False) -> State[Any]:
+        """Propose a state, or write it without asking the rules; the one that now holds.
+
+        Raises:
+            Fenced: the run is another's now.
+        """
+        drive(self.set_state_steps(state, force=force), self.perform)
         return self.state
 
     def can_retry(self, exc_or_state: Exception | State[Any]) -> bool:
@@ -178,113 +237,6 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 sleep(until, place)
             case Take(inputs):
                 answer = place.taken(inputs, {run_id: end_of(source) for run_id, source in inputs.sources.items()})
-            case Rename(name):
-                place.rename(name)
-            case Settle():
-                answer = place.settled()
-            case Look():
-                answer = place.task_run()
             case _:
-                raise AssertionError(f"nobody does {step!r} here")
+                answer = asked(place, step)
         return answer
-
-
-def call(step: Call) -> Any:
-    """The function's value; of a generator the list of its values, read under the same time limit.
-
-    Raises:
-        Overran: it took longer than its time limit.
-    """
-    limit = None
-    try:
-        with timeout(step.seconds) as limit:
-            return _value_of(step.fn(*step.args, **step.kwargs), step.seconds)
-    except TaskRunTimeoutError as error:  # around the block: the alarm may strike while it is being turned off
-        if error is limit:
-            raise Overran(error) from error
-        raise
-
-
-def advance(stream: Stream) -> Item | Ended:
-    """The next item of a generator, within what is left of its time.
-
-    Raises:
-        Overran: that was not enough.
-    """
-    left = None if stream.seconds is None else max(stream.seconds - stream.spent, LEAST)
-    began, limit = monotonic(), None
-    try:
-        with timeout(left, told=stream.seconds) as limit:
-            return Item(next(stream.items))
-    except StopIteration as end:
-        return Ended(end.value)
-    except TaskRunTimeoutError as error:
-        if error is limit:
-            raise Overran(error) from error
-        raise
-    finally:
-        stream.spent += monotonic() - began
-
-
-def sleep(until: datetime, place: Place) -> None:
-    """Wait until this time, or until somebody wants the run's end."""
-    while (left := (until - now()).total_seconds()) > 0 and not place.is_cancelled():
-        time.sleep(min(left, LOOK_FOR_CANCEL))
-
-
-def end_of(source: Source) -> State[Any] | None:
-    """The final state of a run that was given as a future, or as that state; None if its record is gone."""
-    if isinstance(source, State):
-        return source
-    try:
-        return source.wait()
-    except RunGone:
-        return None
-
-
-def answer_of(returned: Any) -> Any:
-    """What a hook or a condition gives; that of a coroutine function is awaited, wherever this is called."""
-    return _finished(returned) if iscoroutine(returned) else returned
-
-
-def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    # A loop runs in this thread, and waits for us: it could not go on with another task.
-    with ThreadPoolExecutor(1) as other:
-        return other.submit(copy_context().run, asyncio.run, coroutine).result()
-
-
-def _value_of(returned: Any, seconds: float | None) -> Any:
-    if iscoroutine(returned):
-        return asyncio.run(_awaited(returned, seconds))
-    # One more than a result may hold, so that whoever looks at the size finds it too large.
-    if isgenerator(returned):
-        return list(islice(returned, GENERATED_ITEMS + 1))
-    if isasyncgen(returned):
-        return asyncio.run(_awaited(listed(returned), seconds))
-    return returned
-
-
-async def _awaited(coroutine: Coroutine[Any, Any, R], seconds: float | None) -> R:
-    """The coroutine's value, under a time limit of the loop's own.
-
-    The alarm alone is not enough: where it strikes in another task or in a callback of the loop, asyncio takes what it
-    raises for theirs and goes on. In a thread there is no alarm at all.
-    """
-    try:
-        return await within(seconds, coroutine)
-    except Late as error:
-        raise Overran(TaskRunTimeoutError(text_of_limit(seconds or 0.0))) from error
-
-
-async def listed(generator: AsyncGenerator[Any, Any]) -> list[Any]:
-    """The items of a generator, at most one more than a result may hold."""
-    items: list[Any] = []
-    async for item in generator:
-        items.append(item)
-        if len(items) > GENERATED_ITEMS:
-            break
-    return items

@@ -1,30 +1,21 @@
 """Running a task in this process, tracked: `run_task` and its four variants. Builds the run, drives its engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, Literal, ParamSpec, TypeVar
 from uuid import UUID
 
 from shared.errors import InvalidCall, InvalidValue
-from shared.ids import as_id, new_id
-from shared.naming import default_name
-from shared.options import check_options
-from shared.runs import RunInput, TaskRun
-from shared.specs import TaskLike, TaskSpec
-from shared.states import Pending, State
-from worker.context import current_tags, inherited
+from shared.runs import TaskRun
+from shared.specs import TaskLike
+from shared.states import State
 from worker.engine.adrivers import AsyncTaskRunEngine
+from worker.engine.beginning import Dependencies
 from worker.engine.drivers import SyncTaskRunEngine
-from worker.engine.inline import InlineRun
-from worker.engine.recording import Recorder, current_recorder
-from worker.inputs import Inputs, inputs_of, named_inputs
 
 P = ParamSpec("P")
 R = TypeVar("R")
 E = TypeVar("E", SyncTaskRunEngine[..., Any], AsyncTaskRunEngine[..., Any])
-Dependencies = dict[str, set[RunInput]]
 ReturnType = Literal["state", "result"]
 
 
@@ -86,8 +77,8 @@ def run_task_sync(
     _check_return_type(return_type)
     if task.spec.isasync and _a_loop_runs():
         raise InvalidCall(f"an event loop runs here: write `await run_task_async(...)` for task '{task.spec.name}'")
-    wanted = _Wanted(task.spec, task_run_id, task_run, parameters, wait_for, dependencies, context)
-    with wanted.engine(SyncTaskRunEngine) as engine:
+    engine = SyncTaskRunEngine(task, parameters or {}, task_run=task_run, wait_for=wait_for, context=context)
+    with engine.initialize_run(task_run_id, dependencies):
         answer: R | State[Any] = _answer(engine, _ended(engine) or engine.run(), return_type)
         return answer
 
@@ -104,8 +95,8 @@ async def run_task_async(
 ) -> R | State[Any] | None:
     """The same as `run_task`, without blocking the event loop; a plain function runs in a thread."""
     _check_return_type(return_type)
-    wanted = _Wanted(task.spec, task_run_id, task_run, parameters, wait_for, dependencies, context)
-    async with wanted.aengine(AsyncTaskRunEngine) as engine:
+    engine = AsyncTaskRunEngine(task, parameters or {}, task_run=task_run, wait_for=wait_for, context=context)
+    async with engine.initialize_run(task_run_id, dependencies):
         answer: R | State[Any] = _answer(engine, _ended(engine) or await engine.run(), return_type)
         return answer
 
@@ -126,10 +117,10 @@ def run_generator_task_sync(
     is recorded. Who closes it early ends the run COMPLETED.
     """
     _check_is_result(return_type)
-    wanted = _Wanted(task.spec, task_run_id, task_run, parameters, wait_for, dependencies, context)
+    engine = SyncTaskRunEngine(task, parameters or {}, task_run=task_run, wait_for=wait_for, context=context)
 
     def items() -> Generator[Any, None, Any]:
-        with wanted.engine(SyncTaskRunEngine) as engine:
+        with engine.initialize_run(task_run_id, dependencies):
             engine.streams = True
             if _ended(engine) is None:
                 yield from engine.stream()
@@ -150,10 +141,10 @@ def run_generator_task_async(
 ) -> AsyncGenerator[Any, None]:
     """The same as `run_generator_task_sync`, on the event loop."""
     _check_is_result(return_type)
-    wanted = _Wanted(task.spec, task_run_id, task_run, parameters, wait_for, dependencies, context)
+    engine = AsyncTaskRunEngine(task, parameters or {}, task_run=task_run, wait_for=wait_for, context=context)
 
     async def items() -> AsyncGenerator[Any, None]:
-        async with wanted.aengine(AsyncTaskRunEngine) as engine:
+        async with engine.initialize_run(task_run_id, dependencies):
             engine.streams = True
             if _ended(engine) is None:
                 stream = engine.stream()
@@ -168,80 +159,6 @@ def run_generator_task_async(
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What an entry point was called with."""
-
-    spec: TaskSpec[..., Any]
-    task_run_id: str | UUID | None
-    task_run: TaskRun | None
-    parameters: dict[str, Any] | None
-    wait_for: Any
-    dependencies: Dependencies | None
-    context: dict[str, Any] | None
-
-    @contextmanager
-    def engine(self, kind: type[E]) -> Iterator[E]:
-        """An engine with its run, which this process holds for the length of the block."""
-        place, inputs = self._begun(current_recorder())
-        try:
-            yield self._engine_at(kind, place, inputs)
-        finally:
-            place.release()
-
-    @asynccontextmanager
-    async def aengine(self, kind: type[E]) -> AsyncIterator[E]:
-        """The same as `engine`, without waiting for a server on the event loop."""
-        recorder = current_recorder()
-        if not recorder.blocks:
-            with self.engine(kind) as engine:
-                yield engine
-            return
-        place, inputs = await asyncio.to_thread(self._begun, recorder)
-        try:
-            yield self._engine_at(kind, place, inputs)
-        finally:
-            await asyncio.to_thread(place.release)
-
-    def _begun(self, recorder: Recorder) -> tuple[InlineRun, Inputs]:
-        args, kwargs = self.spec.binding.unbind(self.parameters or {})
-        inputs = inputs_of(self.spec.binding.bind(args, kwargs), self.wait_for)
-        run = self.task_run or self._run_of(recorder, inputs)
-        named = named_inputs(inputs, self.dependencies or {}, run.parent)
-        return InlineRun(run, self.spec, recorder, (self.context or {}).get("cancel_event"), named), inputs
-
-    def _run_of(self, recorder: Recorder, inputs: Inputs) -> TaskRun:
-        """A run that is not recorded yet; under an id that is known already the run of that id."""
-        spec, context = self.spec, self.context or {}
-        run_id = new_id() if self.task_run_id is None else as_id(self.task_run_id)
-        known = recorder.find(run_id) if self.task_run_id is not None else None
-        if known is not None:
-            return known
-        handed_down = inherited()
-        flow = context.get("flow_run_id") or handed_down.get("flow")
-        return TaskRun(
-            id=run_id,
-            task=spec.key,
-            name=default_name(spec.name, run_id, in_flow=flow is not None),
-            queue=spec.queue,
-            state=Pending(),
-            parent=context.get("parent_run") or handed_down.get("parent"),
-            flow=flow,
-            tags=tuple(
-                dict.fromkeys(
-                    (*spec.tags, *current_tags(), *check_options({"tags": context.get("tags")}).get("tags", ()))
-                )
-            ),
-            parameters=inputs.parameters,
-            correlation=context.get("correlation_id") or handed_down.get("correlation"),
-            traceparent=context.get("traceparent") or handed_down.get("traceparent"),
-        )
-
-    def _engine_at(self, kind: type[E], place: InlineRun, inputs: Inputs) -> E:
-        needed = inputs if inputs.sources else None
-        return kind(self.spec, inputs.parameters, self.spec.timeout_seconds, place, needed)
 
 
 def _ended(engine: SyncTaskRunEngine[..., Any] | AsyncTaskRunEngine[..., Any]) -> State[Any] | None:

@@ -3,12 +3,14 @@
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from shared import retries
 from shared.clock import now
 from shared.errors import TerminationSignal, TransitionRefused
+from shared.ledger import RunLedger
 from shared.naming import limits_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, Upstream
 from shared.rules_tasks import upstreams_done
@@ -57,6 +59,11 @@ class InlineRun:
         self._upstreams: list[Upstream] = []
         self._token = self.run.attempt
         self._again: datetime | None = None
+
+    @property
+    def ledger(self) -> RunLedger | None:
+        """Where the run is recorded; None for one that is recorded in this process alone."""
+        return self._recorder.ledger
 
     @property
     def blocks(self) -> bool:
@@ -121,6 +128,21 @@ class InlineRun:
         if verdict.kind == "WAIT":
             self._again = now() + (ASK_AGAIN if seconds is None else timedelta(seconds=seconds))
         return self.state
+
+    def force(self, state: State[Any]) -> State[Any]:
+        """Write a state without asking the rules; the one that now holds.
+
+        Raises:
+            Fenced: the run is another's now.
+            InvalidValue: only a process can be in that state.
+        """
+        self.run = self._recorder.force(self.run.id, state)
+        return self.state
+
+    def note_end(self, state: State[Any]) -> None:
+        """Write the times of the run's end into the record in memory, if it has none yet."""
+        if state.is_final() and self.run.end_time is None:
+            self.run = replace(self.run, end_time=state.timestamp, total_run_time=self.run.estimated_run_time)
 
     def settled(self) -> State[Any]:
         """The state that holds: here every proposal is recorded at once."""

@@ -13,7 +13,7 @@ from shared.state_types import StateType
 from shared.states import Failed, State
 from shared.texts import printable
 from worker.engine.core import EngineCore
-from worker.engine.steps import Ask, Look, Propose, Stage, Step
+from worker.engine.steps import Ask, Force, Look, Propose, Stage, Step
 
 NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED})
 P = ParamSpec("P")
@@ -24,9 +24,9 @@ log = logging.getLogger("baton.engine")
 class OutcomeStages(EngineCore[P, R]):
     """The stages that end an attempt."""
 
-    def set_state_steps(self, state: State[Any]) -> Stage:
-        """Propose a state."""
-        self._state = yield Propose(state)
+    def set_state_steps(self, state: State[Any], *, force: bool = False) -> Stage:
+        """Propose a state, or write it without asking the rules."""
+        self._state = yield Force(state) if force else Propose(state)
 
     def handle_success_steps(self, value: Any) -> Stage:
         """What a returned value stands for; a failure that was returned is one like any other."""

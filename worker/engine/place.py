@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
+from shared.ledger import RunLedger
 from shared.rules import RunLike
 from shared.runs import TaskRun
 from shared.states import State
@@ -23,6 +24,24 @@ class Place(RunLike, Protocol):
     @property
     def watched(self) -> bool:
         """True if `is_cancelled` has to be asked while the body runs, since nobody interrupts it."""
+        ...
+
+    @property
+    def ledger(self) -> RunLedger | None:
+        """Where the run is recorded; None where nobody else can ask."""
+        ...
+
+    def force(self, state: State[Any]) -> State[Any]:
+        """Write a state without asking the rules, if nobody has moved the run since; the state that now holds.
+
+        Raises:
+            Fenced: somebody has.
+            InvalidValue: only a process can be in that state.
+        """
+        ...
+
+    def note_end(self, state: State[Any]) -> None:
+        """Write the times of the run's end into the record in memory, if it has none yet. No I/O."""
         ...
 
     def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:

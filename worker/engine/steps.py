@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from shared.errors import TaskRunTimeoutError
+from shared.errors import ParameterBindError, TaskRunTimeoutError
 from shared.states import State
 from worker.inputs import Inputs
 
@@ -19,6 +19,13 @@ class Propose:
 
     state: State[Any]
     retriable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """Write this state without asking the rules; the answer is the state that now holds."""
+
+    state: State[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class Close:
     stream: Stream
 
 
-Step: TypeAlias = Propose | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close
+Step: TypeAlias = Propose | Force | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close
 Steps: TypeAlias = Generator[Step, Any, State[Any]]
 """Steps that end with the state that then holds."""
 Stage: TypeAlias = Generator[Step, Any, None]
@@ -139,6 +146,14 @@ class Overran(Exception):
     """The call's own time limit ended it: told apart from a TimeoutError that the function raised."""
 
     def __init__(self, error: TaskRunTimeoutError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Unbound(Exception):
+    """The parameters do not fit the function: no other attempt would end otherwise."""
+
+    def __init__(self, error: ParameterBindError) -> None:
         super().__init__(str(error))
         self.error = error
 

@@ -1,0 +1,75 @@
+"""How an inline run begins: what was asked for becomes a run, which this process holds. Drives nothing."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from shared.ids import as_id, new_id
+from shared.naming import default_name
+from shared.options import check_options
+from shared.runs import RunInput, TaskRun
+from shared.specs import TaskSpec
+from shared.states import Pending
+from worker.context import current_tags, inherited
+from worker.engine.inline import InlineRun
+from worker.engine.recording import Recorder
+from worker.inputs import Inputs, inputs_of, named_inputs
+
+Dependencies: TypeAlias = dict[str, set[RunInput]]
+
+
+def begun(
+    spec: TaskSpec[..., Any],
+    parameters: Mapping[str, Any],
+    recorder: Recorder,
+    *,
+    task_run: TaskRun | None,
+    task_run_id: str | UUID | None,
+    wait_for: Any,
+    dependencies: Dependencies | None,
+    context: Mapping[str, Any] | None,
+) -> tuple[InlineRun, Inputs]:
+    """The run, held by this process, and what it needs of others.
+
+    Raises:
+        ParameterBindError: the parameters do not fit the function.
+        InvalidValue: no id.
+        TransitionRefused: another process holds the run.
+        RedisUnavailable: there is a server, which does not answer; nothing was recorded.
+    """
+    given = context or {}
+    args, kwargs = spec.binding.unbind(parameters)
+    inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
+    run = task_run or _run_of(spec, recorder, inputs, task_run_id, given)
+    named = named_inputs(inputs, dependencies or {}, run.parent)
+    return InlineRun(run, spec, recorder, given.get("cancel_event"), named), inputs
+
+
+def _run_of(
+    spec: TaskSpec[..., Any],
+    recorder: Recorder,
+    inputs: Inputs,
+    task_run_id: str | UUID | None,
+    given: Mapping[str, Any],
+) -> TaskRun:
+    """A run that is not recorded yet; under an id that is known already the run of that id."""
+    run_id = new_id() if task_run_id is None else as_id(task_run_id)
+    known = recorder.find(run_id) if task_run_id is not None else None
+    if known is not None:
+        return known
+    handed_down = inherited()
+    flow = given.get("flow_run_id") or handed_down.get("flow")
+    tags = (*spec.tags, *current_tags(), *check_options({"tags": given.get("tags")}).get("tags", ()))
+    return TaskRun(
+        id=run_id,
+        task=spec.key,
+        name=default_name(spec.name, run_id, in_flow=flow is not None),
+        queue=spec.queue,
+        state=Pending(),
+        parent=given.get("parent_run") or handed_down.get("parent"),
+        flow=flow,
+        tags=tuple(dict.fromkeys(tags)),
+        parameters=inputs.parameters,
+        correlation=given.get("correlation_id") or handed_down.get("correlation"),
+        traceparent=given.get("traceparent") or handed_down.get("traceparent"),
+    )
