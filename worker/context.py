@@ -60,7 +60,7 @@ class RunContext:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of the run; those that it submits have them too."""
+        """The tags of the run."""
         return tags_in(self.around.limits)
 
     @property
@@ -168,8 +168,12 @@ def tags(*names: str) -> Iterator[tuple[str, ...]]:
 
 
 def current_tags() -> tuple[str, ...]:
-    """The tags that blocks around this code, and the run that it is in, give to its runs."""
+    """The tags that blocks around this code, and those around the submit of the run that it is in, give to its runs.
+
+    Not those of the run's task: under the limit of such a tag a run would wait for the one that waits for it.
+    """
     context = _current.get(None)
     if context is None or not context.around.limits:
         return _tags.get()
-    return tuple(dict.fromkeys((*context.tags, *_tags.get())))
+    own = context.spec.tags if context.spec is not None else ()
+    return tuple(dict.fromkeys((*(tag for tag in context.tags if tag not in own), *_tags.get())))

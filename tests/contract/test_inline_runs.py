@@ -367,7 +367,7 @@ def test_a_run_in_a_body_is_a_child_of_that_run(store: Store) -> None:
         parent, _ = run_task(outer)
     (child,) = store.client.smembers(f"baton:run:{parent}:children")
     run = store.ledger.get(child)
-    assert (run.parent, run.correlation, run.tags) == (parent, parent, ("sums", "outer", "around"))
+    assert (run.parent, run.correlation, run.tags) == (parent, parent, ("sums", "around"))
 
 
 def test_upstreams_are_told_and_kept_until_the_end(store: Store) -> None:

@@ -101,7 +101,7 @@ def test_an_interrupt_is_recorded_and_goes_on(recorder: PrivateRecorder) -> None
 
 def test_what_has_no_run_yet_says_so() -> None:
     engine: SyncTaskRunEngine[..., Any] = SyncTaskRunEngine(add, {"a": 1})
-    with pytest.raises(ValueError, match="^Task run is not set$"):
+    with pytest.raises(ValueError, match=r"^Task run is not set$"):
         _ = engine.state
     for name in ("ledger", "client", "task_run", "attempt", "token"):
         with pytest.raises(RuntimeError, match=r"^Engine has not started\.$"):
@@ -129,7 +129,7 @@ def test_in_its_context_code_runs_as_in_the_body() -> None:
             told = (context.run_id, context.spec, dict(context.parameters), context.tags, current_tags())
         with pytest.raises(MissingContextError):
             get_run_context()
-    assert told == (engine.task_run.id, add.spec, {"a": 1, "b": 2}, ("sums",), ("sums",))
+    assert told == (engine.task_run.id, add.spec, {"a": 1, "b": 2}, ("sums",), ())
 
 
 def test_states_are_proposed_and_forced(recorder: PrivateRecorder) -> None:
