@@ -9,7 +9,7 @@ from orchestrator.slots import arate_limit, concurrency, rate_limit
 from orchestrator.tasks import Task, task
 from shared.annotations import allow_failure, opaque, quote, unmapped
 from shared.transactions import transaction
-from worker.context import get_run_context, get_run_logger, tags
+from worker.context import get_run_context, get_run_logger, set_progress, tags
 from worker.process_hooks import on_worker_start, on_worker_stop
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "rate_limit",
     "resolve_futures_to_data",
     "resolve_futures_to_states",
+    "set_progress",
     "tags",
     "task",
     "transaction",

@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from shared import commands, keys, records, steering, upkeep
+from shared import commands, keys, notes, records, steering, upkeep
 from shared.commands import AT_ONCE, Cycle, Entrusted, NewRun, Outcome, Recorded, Report, Request, Seat
 from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
+from shared.notes import LogRow, Note
 from shared.patrol import Patrol
 from shared.planning import PlanChange, plan
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
@@ -196,6 +197,10 @@ class RunLedger:
         """Write counters as they were found, if none has moved since. Repeatable: then they are as written."""
         return self._send(upkeep.recount(counters))
 
+    def note(self, said: Sequence[Note]) -> list[str]:
+        """Store what processes say of their runs; what became of each. Repeatable: by the number of the last row."""
+        return self._send(notes.store(said))
+
     # --- steering -----------------------------------------------------------------------------------------------------
 
     def cancel(self, run_ids: Sequence[str], *, actor: str = "", message: str = "") -> list[Steered]:
@@ -328,6 +333,17 @@ class RunLedger:
         if not rows:
             raise RunGone(f"Run {run_id} is not in Redis: it was deleted, is past its retention, or never was.")
         return [records.state_of_row(run_id, row) for row in rows]
+
+    def logs(self, run_id: str) -> list[LogRow]:
+        """What the run's bodies have logged, oldest first, as far as it is kept.
+
+        Raises:
+            BadEnvelope: what is stored there cannot be read.
+        """
+        (rows,) = self._transport.read([("LRANGE", keys.run_part(run_id, "logs"), 0, -1)])
+        if isinstance(rows, Exception):
+            raise BadEnvelope(f"run {run_id}: {rows}")
+        return [notes.read(row) for row in rows]
 
     def _source(self, run_id: str) -> ResultSource:
         return ResultSource(

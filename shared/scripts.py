@@ -37,6 +37,7 @@ _STANDS_ON = {
     "keep": ("prelude",),
     "move": _CLEARS,
     "needs": ("prelude",),
+    "note": ("prelude", "places"),
     "plan": ("prelude",),
     "promote": _SLOTS,
     "propose": _MOVES,

@@ -46,6 +46,8 @@ def execute(claim: Claim, hand: Hand, page: Page, interrupts: Interrupts, settin
     except Fenced as error:
         log.warning("run %s: %s", claim.run_id, error)
         return None
+    finally:
+        hand.notes.ended(claim.run_id)
 
 
 def _execute(claim: Claim, hand: Hand, interrupts: Interrupts, settings: Settings) -> Report | None:
@@ -213,8 +215,9 @@ class Attempt:
         )
 
     def rename(self, name: str) -> None:
-        """Call the run by this name, for as long as it is in this process: its record keeps the one it was given."""
+        """Call the run by this name."""
         self._name = name
+        self._hand.notes.name(self._claim.run_id, int(self._token), name)
 
     def wakes_at(self, _state: State[Any]) -> datetime | None:
         """None: a run that waits has left this process."""
@@ -236,7 +239,15 @@ class Attempt:
         """What the body of the present attempt, called with these parameters, may ask."""
         token, claim = int(self._token), self._claim
         look = partial(self._interrupts.is_cancelled, token)
-        around = Around(self._spec, parameters, claim.limits or "", claim.flow, claim.correlation, claim.traceparent)
+        around = Around(
+            self._spec,
+            parameters,
+            claim.limits or "",
+            claim.flow,
+            claim.correlation,
+            claim.traceparent,
+            self._hand.notes,
+        )
         return RunContext(claim.run_id, claim.task, self.attempt, token, look, self._hand.seat, around)
 
     def _claimed(self, kind: StateType) -> State[Any]:

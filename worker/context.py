@@ -1,17 +1,20 @@
 """What the code inside a run can ask about that run. Set around each attempt's body."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from traceback import format_exception
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from shared.errors import MissingContextError
+from shared.errors import InvalidCall, MissingContextError
 from shared.naming import tags_in
 from shared.options import check_options
 from shared.specs import TaskSpec
+from worker.notes import Notes
 
 NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -25,6 +28,7 @@ class Around(NamedTuple):
     flow: str | None = None
     correlation: str | None = None
     traceparent: str | None = None
+    notes: Notes | None = None
 
 
 _NOTHING: Final = Around()
@@ -140,15 +144,62 @@ def run_context(context: RunContext) -> Iterator[None]:
         _current.reset(token)
 
 
-def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
+def get_run_logger() -> "RunLog":
     """The log of the run that this code runs in: the logger `baton.runs`, whose records say which run they are of.
+
+    What is of level INFO or above is stored with the run: `baton runs logs` shows it.
 
     Raises:
         MissingContextError: it runs in none.
     """
+    return RunLog(get_run_context())
+
+
+class RunLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of one run: what is of level INFO or above, or wanted by its logger, is stored with the run as well."""
+
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(_log, {"run_id": context.run_id, "task": context.task, "attempt": context.attempt})
+        self._context = context
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """True if somebody takes records of this level."""
+        return self.is_told(level) or (level >= logging.INFO and self._context.around.notes is not None)
+
+    def is_told(self, level: int) -> bool:
+        """True if records of this level go to the logger's handlers."""
+        return self.logger.isEnabledFor(level)
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Tell it to the logger, and keep it for the run."""
+        if self.is_told(level):
+            super().log(level, msg, *args, **kwargs)
+        notes = self._context.around.notes
+        if notes is not None and self.isEnabledFor(level):
+            notes.log(self._context.run_id, self._context.fence, self._context.attempt, level, _text(msg, args, kwargs))
+
+
+def _text(msg: object, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> str:
+    try:
+        text = str(msg) % args if args else str(msg)
+    except (TypeError, ValueError):
+        text = f"{msg} {args}"  # as wrong as it was given: its logger says so
+    error = sys.exc_info()[1] if kwargs.get("exc_info") is True else kwargs.get("exc_info")
+    return f"{text}\n{''.join(format_exception(error))}" if isinstance(error, BaseException) else text
+
+
+def set_progress(value: float, text: str = "") -> None:
+    """Say how far the run has come in which this code runs: a number, and words for people. Stored within a second.
+
+    Raises:
+        MissingContextError: it runs in none.
+        InvalidCall: `value` is no number.
+    """
     context = get_run_context()
-    fields = {"run_id": context.run_id, "task": context.task, "attempt": context.attempt}
-    return logging.LoggerAdapter(_log, fields)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidCall(f"'value' must be a number, got {type(value).__name__}")
+    if context.around.notes is not None:
+        context.around.notes.progress(context.run_id, context.fence, f"{value:g} {text}".rstrip())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from shared.runs import TaskRun
 from shared.settings import Settings
 from shared.states import State
 from shared.upkeep import HooksDue
+from worker.notes import Notes
 from worker.page import Page
 
 log = logging.getLogger("baton.worker")
@@ -48,6 +49,7 @@ class Hand:
         self._finished: list[Report] = []
         self._want = 1
         self._since: float | None = None
+        self.notes = Notes(self.store_notes)
 
     @property
     def seat(self) -> tuple[str, str]:
@@ -97,6 +99,7 @@ class Hand:
         operation = secrets.token_hex(6)
         worker = self._seat.worker
         with self._lock:
+            self._store_notes()  # under the token that ends here
             return self._insist(lambda: self._ledger.propose(run_id, outcome, operation, token=token, worker=worker))
 
     def look_up(self, run_ids: Sequence[str]) -> Mapping[str, TaskRun | BatonError | None]:
@@ -123,6 +126,11 @@ class Hand:
         worker = self._seat.worker
         with self._lock:
             self._insist(lambda: self._ledger.hooks_called(worker, entry, is_for_others=is_for_others))
+
+    def store_notes(self) -> None:
+        """Store what bodies have said, if Redis answers."""
+        with self._lock:
+            self._store_notes()
 
     def last_words(self) -> None:
         """Report, before leaving, what the end of the lease left unreported.
@@ -166,6 +174,8 @@ class Hand:
                 want = 0  # ends are recorded at maxmemory too, but nothing new may begin
                 raise
 
+        if self.notes.waits:
+            self._store_notes()
         if self._finished:
             failpoint("finish.before")
         answer = self._insist(call)
@@ -174,6 +184,9 @@ class Hand:
         self._hear(answer)
         self._waiting.extend(answer.claims)
         return answer
+
+    def _store_notes(self) -> None:
+        self.notes.store(self._ledger.note)
 
     def _hear(self, answer: Cycle) -> None:
         """What became of the reports. Those of the buried lie in quarantine."""

@@ -93,6 +93,7 @@ class WorkLoop:
             raise
         finally:
             self._flusher.close()
+            self._hand.notes.close()
             run_stop_hooks()
 
     def _round(self, *, burst: bool) -> bool:

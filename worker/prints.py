@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from worker.context import get_run_logger
-
-Log = logging.LoggerAdapter[logging.Logger]
+from worker.context import RunLog, get_run_logger
 
 
 class _Lines:
-    """The text that one body has written since its last complete line."""
+    """What one body has written since its last complete line. `shown`: it goes where it went before as well."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: RunLog, *, shown: bool) -> None:
+        self.shown = shown
         self._log = log
         self._begun = ""
         self._lock = threading.Lock()
@@ -52,6 +51,8 @@ class _Router:
         if lines is None:
             return self.stream.write(text)
         lines.write(text)
+        if lines.shown:
+            self.stream.write(text)
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -87,7 +88,7 @@ _installed = _Installed()
 def logged_prints() -> Iterator[None]:
     """Log what the code in this block prints, a record of level INFO for each line.
 
-    Where nobody wants records of that level, prints go where they went before, so that they are not lost.
+    Where no logger wants records of that level, prints go where they went before, so that nobody misses them.
 
     Raises:
         MissingContextError: it runs in no run.
@@ -96,7 +97,7 @@ def logged_prints() -> Iterator[None]:
     if not log.isEnabledFor(logging.INFO):
         yield
         return
-    lines = _Lines(log)
+    lines = _Lines(log, shown=not log.is_told(logging.INFO))
     _installed.enter()
     token = _lines.set(lines)
     try:

@@ -82,6 +82,7 @@ COMMANDS = {
     "runs force": ("orchestrator.cli.runs_steer:force", "Write a state without asking the rules."),
     "runs history": ("orchestrator.cli.runs:history", "Show every transition of a run, with the gaps in time."),
     "runs list": ("orchestrator.cli.runs_list:list_runs", "List runs, newest first."),
+    "runs logs": ("orchestrator.cli.runs_logs:logs", "Print the log of a run."),
     "runs result": ("orchestrator.cli.runs:result", "Print what a run returned, or say why it did not."),
     "runs retry": ("orchestrator.cli.runs_steer:retry", "Run again what has ended."),
     "runs show": ("orchestrator.cli.runs:show", "Show everything about one run."),

@@ -14,6 +14,7 @@ from shared import clock, codec
 from shared.details import Details
 from shared.errors import BadEnvelope, InvalidValue
 from shared.exceptions_as_data import ExceptionData
+from shared.naming import tags_in
 from shared.settings import Settings
 from shared.texts import cut, shown
 
@@ -65,6 +66,11 @@ def document(run: Details, settings: Settings) -> dict[str, Any]:
         "crashes": _number(field("crashes", "0")),
         "max_retries": _number(field("max_retries")),
         "worker": field("worker_name"),
+        "parent": field("parent"),
+        "flow": field("flow"),
+        "correlation": field("correlation"),
+        "tags": list(tags_in(field("limits", ""))),
+        "progress": field("progress"),
         "created": field("created_at"),
         "expected_start": field("expected_start", field("created_at")),
         "start_time": field("start_time"),
@@ -94,8 +100,10 @@ def _facts(run: Details) -> Iterator[tuple[str, str]]:
     numbers = {"attempt": "attempt", "run_count": "run count", "crashes": "crashes", "max_retries": "retries"}
     yield "attempts", ", ".join(f"{word} {field(name, '0')}" for name, word in numbers.items() if name in run.fields)
     yield "worker", field("worker_name", "")
-    for name in ("parent", "flow"):
+    for name in ("parent", "flow", "correlation"):
         yield name, field(name, "")
+    yield "tags", " ".join(tags_in(field("limits", "")))
+    yield "progress", field("progress", "")
     yield from _times(run)
     yield "kept", "" if run.lifetime is None else f"for another {span(run.lifetime)}"
     yield "error", field("error", "")

@@ -1,8 +1,9 @@
 """Tasks for the tests of runs that a process executes itself, and of what a body hands down and says."""
 
 import time
+from pathlib import Path
 
-from orchestrator import task
+from orchestrator import get_run_logger, set_progress, task
 from shared.ids import new_id
 from worker.engine import run_task
 
@@ -22,3 +23,19 @@ def runs_another_here(x: int) -> list[object]:
     """The id of a run that is executed in this body, and its value."""
     run_id = new_id()
     return [run_id, run_task(plus_one, task_run_id=run_id, parameters={"x": x})]
+
+
+@task(log_prints=True, task_run_name="says {what}")
+def says(what: str, wait_for_file: str = "") -> None:
+    """Logs, prints and tells its progress; then waits until there is this file."""
+    get_run_logger().info("logged %s", what)
+    print("printed", what)  # noqa: T201 - what is tested
+    set_progress(0.5, "halfway")
+    while wait_for_file and not Path(wait_for_file).exists():
+        time.sleep(0.01)
+
+
+@task(retries=1)
+def says_twice() -> None:
+    get_run_logger().warning("again")
+    raise ValueError("x")

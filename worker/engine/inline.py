@@ -175,7 +175,15 @@ class InlineRun:
     def context(self, parameters: Mapping[str, Any] = NO_PARAMETERS) -> RunContext:
         """What the body of the present attempt, called with these parameters, may ask."""
         run = self.run
-        around = Around(self._spec, parameters, limits_of(run.tags), run.flow, run.correlation, run.traceparent)
+        around = Around(
+            self._spec,
+            parameters,
+            limits_of(run.tags),
+            run.flow,
+            run.correlation,
+            run.traceparent,
+            self._recorder.notes,
+        )
         return RunContext(run.id, self._spec.key, run.attempt, self._token, self.is_cancelled, around=around)
 
     @contextmanager

@@ -39,6 +39,7 @@ from worker.ears import Ears
 from worker.engine.recording import Moved, check_may_be_forced, updated
 from worker.inputs import Named
 from worker.leases import Lease, Leases
+from worker.notes import Notes
 from worker.strikes import interruptible, strike
 
 log = logging.getLogger("baton.engine")
@@ -86,11 +87,16 @@ class LedgerRecorder:
         self._leases.with_each_beat(self._give_up_left)
         self._left: deque[Callable[[], object]] = deque()
         self._held: dict[str, _Held] = {}
+        self._storing = threading.Lock()
+        self.notes: Notes | None = Notes(self._store_notes)
+        self._notes = self.notes
         self._listened: str | None = None
         self._checked = False
 
     def close(self) -> None:
         """Give up the lease, and every run that is still held under it."""
+        self._notes.close()
+        self._store_notes()
         self._leases.end()
 
     def find(self, run_id: str) -> TaskRun | None:
@@ -160,11 +166,14 @@ class LedgerRecorder:
         """Call a run by this name; the run as it is now."""
         held = self._held[run_id]
         held.run = replace(held.run, name=name)
+        if held.token is not None:
+            self._notes.name(run_id, int(held.token), name)
         return held.run
 
     def release(self, run_id: str) -> None:
         """Hold the run no more: one that has no end yet, and that nobody else would go on with, is CRASHED."""
         held = self._held.pop(run_id)
+        self._notes.ended(run_id)
         if held.token is None or held.run.state.is_final():
             return
         outcome = outcome_of(Crashed(message="Its process left it before its end."), self._settings)
@@ -254,6 +263,8 @@ class LedgerRecorder:
         worker = held.lease.name if held.lease and (stays or state.is_running()) else ""
         known: dict[str, Any] = {"seq": held.run.seq} if held.token is None else {"token": held.token}
         outcome, operation = self._outcome(held, state, delay), secrets.token_hex(6)
+        if self._notes.waits:
+            self._store_notes()
         return self._insist(held, lambda: self._ledger.propose(held.run.id, outcome, operation, worker=worker, **known))
 
     def _outcome(self, held: _Held, state: State[Any], delay: float) -> Outcome:
@@ -313,6 +324,10 @@ class LedgerRecorder:
         if not was_ours and state.type in IN_BODY:
             raise TransitionRefused(f"Run {held.run.id} is {state.type}: another process holds it.")
         return None
+
+    def _store_notes(self) -> None:
+        with self._storing:
+            self._notes.store(self._ledger.note)
 
     def _with_flow(self, held: _Held, proposed: State[Any], facts: Facts) -> Facts:
         flow = held.run.flow

@@ -19,6 +19,7 @@ from shared.specs import TaskSpec
 from shared.state_types import IN_BODY
 from shared.states import State
 from worker.inputs import Named
+from worker.notes import Notes
 
 
 class Moved(NamedTuple):
@@ -78,6 +79,11 @@ class Recorder(Protocol):
         """Where it keeps them, if others can ask there."""
         ...
 
+    @property
+    def notes(self) -> Notes | None:
+        """Takes what bodies say, if it is kept."""
+        ...
+
     def rename(self, run_id: str, name: str) -> TaskRun:
         """Call a run by this name; the run as it is now."""
         ...
@@ -101,6 +107,7 @@ class PrivateRecorder:
     blocks = False
     longest_wait = None
     ledger = None
+    notes = None
 
     def __init__(self) -> None:
         self._runs: dict[str, TaskRun] = {}

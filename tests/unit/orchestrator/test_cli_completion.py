@@ -107,7 +107,7 @@ def test_words_of_redis_are_completed(
     assert completed_from_redis(shell, module_server.url, *words) == expected
 
 
-@pytest.mark.parametrize("command", ["show", "history", "result", "watch", "cancel", "retry", "force"])
+@pytest.mark.parametrize("command", ["show", "history", "logs", "result", "watch", "cancel", "retry", "force"])
 def test_the_newest_runs_are_completed(module_server: RedisServer, seeded: dict[str, list[str]], command: str) -> None:
     told = completed_from_redis("bash", module_server.url, "runs", command, seeded["ids"][0][:4])
     assert told == sorted(seeded["ids"], reverse=True)

@@ -69,7 +69,7 @@ def test_a_name_that_no_queue_can_have_is_exit_code_2(
     assert (code, "queue's name has" in said or "is taken by Baton" in said) == (2, True)
 
 
-LOOKING = [["show"], ["history"], ["result"], ["watch"]]
+LOOKING = [["show"], ["history"], ["logs"], ["result"], ["watch"]]
 STEERING = [["cancel", "--yes"], ["retry", "--yes"], ["force", "--yes", "--to", "failed", "--reason", "why"]]
 
 
