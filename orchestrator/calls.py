@@ -9,9 +9,9 @@ from shared import codec, retries
 from shared.clock import to_epoch
 from shared.codec_walk import is_plain
 from shared.commands import NewRun
-from shared.errors import InvalidCall, LimitExceeded, WouldDeadlock
+from shared.errors import InvalidCall, InvalidValue, LimitExceeded, WouldDeadlock
 from shared.ids import new_id
-from shared.naming import default_name, limits_of
+from shared.naming import default_name, limits_of, own_limit
 from shared.references import WAIT_FOR, refer, references_in
 from shared.runs import BaseRunFuture
 from shared.settings import Settings
@@ -34,6 +34,7 @@ class SubmitOptions:
     delay: float | datetime | None = None
     at_front: bool = False
     idempotency_key: str | None = None
+    unique: str | None = None
 
 
 _USUAL: Final = SubmitOptions()
@@ -67,6 +68,7 @@ def new_run(
 
     Raises:
         InvalidCall: an argument cannot be sent; names its path.
+        InvalidValue: `unique` without a key.
         LimitExceeded: the arguments are too large, or name too many runs.
         WouldDeadlock: it would wait for the run that submits it.
     """
@@ -90,9 +92,10 @@ def new_run(
     if "flow" in handed_down:
         fields["name"] = default_name(spec.name if spec is not None else key.rpartition(".")[2], run_id, in_flow=True)
     tags = (spec.tags if spec is not None else ()) + current_tags()
-    if tags:
+    own = own_limit(key) if spec is not None and spec.limit is not None else None
+    if tags or own:
         tags = tuple(dict.fromkeys(tags))
-        fields["limits"], fields["ties"] = limits_of(tags), "1"
+        fields["limits"], fields["ties"] = limits_of(tags, own), "1"
     ups: list[tuple[str, Argument]] = [("up", run_id) for run_id in upstreams]
     at = to_epoch(options.delay) if isinstance(options.delay, datetime) else None
     return NewRun(
@@ -114,9 +117,15 @@ def _other_ties(
     ties: list[tuple[str, Argument]] = []
     if spec is not None and spec.start_within is not None:
         ties.append(("within", f"{spec.start_within:g}"))
+    if spec is not None and spec.limit is not None:
+        ties.append(("slots", spec.limit))
     if options.idempotency_key is not None:
         ties.append(("idem", options.idempotency_key))
         ties.append(("digest", codec.digest([key, dict(sent)], where="parameters")))
+        if options.unique is not None:
+            ties.append(("unique", options.unique))
+    elif options.unique is not None:
+        raise InvalidValue("'unique' says how long an idempotency_key belongs to one run: give that too")
     return ties
 
 

@@ -64,6 +64,7 @@ class TaskOptions(TypedDict, total=False):
     retry_condition_fn: Hook | None
     task_run_name: str | Callable[..., str] | None
     log_prints: bool | None
+    limit: int | None
     on_running: Iterable[Hook] | None
     on_completion: Iterable[Hook] | None
     on_failure: Iterable[Hook] | None
@@ -77,6 +78,7 @@ class CallOptions(TaskOptions, total=False):
     delay: float | datetime | None
     at_front: bool | None
     idempotency_key: str | None
+    unique: Literal["until_started", "until_final"] | None
 
 
 class Task(Generic[P, R_co]):
@@ -270,7 +272,8 @@ class Task(Generic[P, R_co]):
         """The same function with other options; what is not given is kept, what is None gets its default.
 
         Besides those of `@task`: `delay` (seconds before the run may begin, or the time until which it waits),
-        `at_front`, and `idempotency_key`.
+        `at_front`, `idempotency_key`, and `unique` (that key is the run's own "until_started" or "until_final", instead
+        of for 24 h after its end).
         Functions do not travel: a task that was given others than the decorator's runs where it is called, by
         `run_task`, and cannot be submitted.
 
@@ -310,8 +313,10 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             `retry_condition_fn` (asked with spec, run and FAILED state whether a failure is to be tried again; a body
             that had to be killed for its time limit is not, since its fleet cannot ask),
             `task_run_name` (text with the parameters in braces, or a function that gives it), `log_prints` (what the
-            body prints goes to the run's log), and the hooks `on_running`, `on_completion`, `on_failure`, `on_crashed`
-            and `on_cancellation` (called with spec, run and state after a run has entered such a state).
+            body prints goes to the run's log), `limit` (so many of its runs at the same time: the limit `task:<key>`,
+            which set by hand stays until the code says another number), and the hooks `on_running`, `on_completion`,
+            `on_failure`, `on_crashed` and `on_cancellation` (called with spec, run and state after a run has entered
+            such a state).
 
     Raises:
         InvalidCall: not a function, or an option that is unknown or of a wrong type.

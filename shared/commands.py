@@ -41,7 +41,8 @@ class NewRun:
     `delay` is in seconds, `at` in seconds since 1970: one of them for a run that is due later.
 
     `ties` are pairs of a kind and a value: `up` (id of a run that it needs), `tag`, `idem` and `digest` (an idempotency
-    key, and what tells whether the same is submitted under it), `within` (seconds in which it has to begin).
+    key, and what tells whether the same is submitted under it), `unique` (until when the key is its own), `within`
+    (seconds in which it has to begin), `slots` (of the limit of its task's own).
     """
 
     id: str

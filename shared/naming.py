@@ -11,6 +11,11 @@ def limits_of(tags: Iterable[str], own: str | None = None) -> str:
     return " ".join(names if own is None else [*names, own])
 
 
+def own_limit(task_key: str) -> str:
+    """The name of the limit of a task's own."""
+    return f"task:{task_key}"
+
+
 def default_name(task_name: str, run_id: str, *, in_flow: bool) -> str:
     """What a run without a name of its own is called: as its task; in a flow with the end of its id."""
     return f"{task_name}-{run_id[-3:]}" if in_flow else task_name

@@ -219,6 +219,12 @@ def _on_crash(option: str, value: Any) -> str:
     return str(value)
 
 
+def _unique(option: str, value: Any) -> str:
+    if value not in ("until_started", "until_final"):
+        raise InvalidValue(f"'{option}' must be 'until_started' or 'until_final', got {_short(value)}")
+    return str(value)
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..."
@@ -247,6 +253,12 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "retry_condition_fn": _callable,
     "task_run_name": _run_name,
     "log_prints": _flag,
+    "limit": _count,
     **dict.fromkeys(HOOKS, _hooks),
 }
-SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {"delay": _delay, "at_front": _flag, "idempotency_key": _label}
+SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {
+    "delay": _delay,
+    "at_front": _flag,
+    "idempotency_key": _label,
+    "unique": _unique,
+}

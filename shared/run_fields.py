@@ -108,6 +108,7 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "upstreams": _MANY,
     "limits": _NAMED,
     "idem": _NAMED,
+    "unique": ("until_started or until_final", _one_of("until_started", "until_final")),
     "flow": _NAMED,
     "parent": _NAMED,
     "start_within": _SECONDS,
@@ -115,7 +116,7 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "passed_at": _SECONDS,
     "last_end": ("lost, given_back, failed, paused or retried", _one_of(*_ENDS_OF_ATTEMPTS)),
 }
-_TIED: Final = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind")
+_TIED: Final = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind", "unique")
 """Fields that scripts read only of a run that is marked with `ties`."""
 _PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     StateType.PENDING: (HELD, DEFERRED, PASSED),

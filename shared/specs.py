@@ -64,6 +64,7 @@ class TaskSpec(Generic[P, R]):
     retry_condition_fn: Callable[..., Any] | None = None
     task_run_name: str | Callable[..., Any] | None = None
     log_prints: bool = False
+    limit: int | None = None
     on_running: tuple[Callable[..., Any], ...] = ()
     on_completion: tuple[Callable[..., Any], ...] = ()
     on_failure: tuple[Callable[..., Any], ...] = ()
@@ -136,6 +137,8 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
     task_name = checked.setdefault("name", getattr(fn, "__name__", type(fn).__name__))
     checked.setdefault("key", _default_key(fn))
     checked.setdefault("description", getattr(fn, "__doc__", None))
+    if checked.get("limit") is not None and any(map(str.isspace, checked["key"])):
+        raise InvalidValue(f"'limit' needs a key without white space, since it is named after it: {checked['key']!r}")
     spec = TaskSpec(
         fn=fn,
         isasync=iscoroutinefunction(code) or isasyncgenfunction(code),

@@ -19,7 +19,7 @@ end
 
 -- What ties the run, by kind: lists of the values that were given.
 local function ties_at(place, many)
-  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {} }
+  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {}, unique = {}, slots = {} }
   for i = place, place + 2 * many - 2, 2 do
     local kind = ties[ARGV[i]]
     kind[#kind + 1] = ARGV[i + 1]
@@ -43,6 +43,8 @@ local function misfit_at(first)
       wrong = wrong or misfit(TAG .. value .. ':runs', 'zset') or misfit(TAGS, 'set')
     elseif kind == 'idem' then
       wrong = wrong or misfit(IDEMPOTENCY .. value, 'string')
+    elseif kind == 'slots' then
+      wrong = wrong or misfit(LIMITS, 'set') or misfit(LIMIT .. 'task:' .. ARGV[first + 2], 'hash')
     end
   end
   return wrong, first + 8 + 2 * fields + 2 * many
@@ -68,6 +70,16 @@ local function same_as(ties)
   return digest == ties.digest[1] and 'SAME ' .. owner or 'OTHER ' .. owner .. ' ' .. digest
 end
 
+-- Makes the limit of a task's own, or changes it where the code says another number than before. What was set by hand
+-- meanwhile stays.
+local function declare(name, slots)
+  local key = LIMIT .. name
+  if call('HGET', key, 'declared') == slots then return end
+  call('SADD', LIMITS, name)
+  call('HSET', key, 'slots', slots, 'declared', slots)
+  grant(name)
+end
+
 -- Stores what ties the run; answers how many runs it waits for.
 local function tie(run, ties, due, set)
   local waits, ups = 0, ties.up
@@ -84,7 +96,12 @@ local function tie(run, ties, due, set)
     call('SET', IDEMPOTENCY .. ties.idem[1], run.id .. ' ' .. ties.digest[1])
     set[#set + 1], set[#set + 2] = 'idem', ties.idem[1]
     run.idem = ties.idem[1]
+    if ties.unique[1] then
+      set[#set + 1], set[#set + 2] = 'unique', ties.unique[1]
+      run.unique = ties.unique[1]
+    end
   end
+  if ties.slots[1] then declare('task:' .. run.task, ties.slots[1]) end
   if ties.within[1] then
     call('ZADD', DEADLINES, format('%.3f', (due or NOW) + tonumber(ties.within[1])), run.id)
     set[#set + 1], set[#set + 2] = 'start_within', ties.within[1]

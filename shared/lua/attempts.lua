@@ -165,6 +165,7 @@ local function begin(run, worker, place, message)
   if run.ties then
     call('HDEL', run.key, 'slot_since', 'passed_at')
     if run.start_within then try('ZREM', DEADLINES, run.id) end
+    if run.idem and run.unique == 'until_started' then give_up_key(run) end
   end
 end
 

@@ -295,6 +295,13 @@ local function has_key(run)
   return type(owner) == 'string' and string.match(owner, '^%S+') == run.id
 end
 
+-- Gives up the idempotency key of a run whose key is unique only until now.
+local function give_up_key(run)
+  if has_key(run) then call('DEL', IDEMPOTENCY .. run.idem) end
+  call('HDEL', run.key, 'idem', 'unique')
+  run.idem, run.unique = nil, nil
+end
+
 -- Unties a run that has ended from everything but those that still need its result.
 local function untie(run)
   if run.consumers then feed(run.id) end
@@ -306,7 +313,11 @@ local function untie(run)
     for i = 1, #waits do try('SREM', RUN .. waits[i] .. ':feeds', run.id) end
     call('DEL', RUN .. run.id .. ':waits')
   end
-  if run.idem and has_key(run) then call('EXPIRE', IDEMPOTENCY .. run.idem, 86400) end
+  if run.idem and run.unique then
+    give_up_key(run)
+  elseif run.idem and has_key(run) then
+    call('EXPIRE', IDEMPOTENCY .. run.idem, 86400)
+  end
   try('ZREM', DEADLINES, run.id)
   if run.kids and run.type == 'CANCELLED' then continue_with('children', run.id, 0) end
 end

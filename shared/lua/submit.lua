@@ -3,7 +3,8 @@
 -- ARGV: retention in seconds of a cancelled run, how many runs, then per run: id, queue, task, delay in seconds or '@'
 --       and a time in seconds since 1970 or '', at_front ('1' or ''), parameters, how many further hash fields f, then f names and values, flat; how many ties
 --       t, then t kinds and values, flat: `up` (id of a run that it needs), `tag`, `idem` (an idempotency key),
---       `digest` (of what is submitted under it), `within` (seconds in which it has to begin).
+--       `digest` (of what is submitted under it), `unique` (how long that key is its own: until_started, until_final),
+--       `within` (seconds in which it has to begin), `slots` (of the limit of its task's own).
 -- Answer per run: OK, EXISTS (this very submit was accepted before), CONFLICT (another run has this id),
 --       'SAME <id>' (the run that this key was given to), 'OTHER <id> <digest>' (that run has another digest),
 --       'FULL <depth> <cap>' (nothing was stored). Runs of the call that are accepted count for those behind them.

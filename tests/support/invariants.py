@@ -31,7 +31,7 @@ PLACED = {
     "passed": (("PENDING",), "scheduled"),
     "limit": (("SCHEDULED",), "deferred"),
 }
-TIES = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind")
+TIES = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind", "unique")
 PARTS = ("upstream", "waits", "feeds")
 
 

@@ -21,7 +21,7 @@ from shared.clock import now, parse_iso
 from shared.commands import NewRun, Outcome, Recorded
 from shared.errors import BatonError, Fenced, InvalidCall, LimitExceeded, RedisUnavailable, RunGone, TransitionRefused
 from shared.ledger import RunLedger
-from shared.naming import limits_of
+from shared.naming import limits_of, own_limit
 from shared.references import DEPENDENCIES, references_in
 from shared.reporting import outcome_of
 from shared.retries import backoff
@@ -224,12 +224,16 @@ class LedgerRecorder:
 
     def _new_run(self, run: TaskRun, spec: TaskSpec[..., Any], inputs: Named) -> NewRun:
         fields: dict[str, Argument] = {"name": run.name, **self._told(spec)}
-        limits = limits_of(run.tags)
+        own = own_limit(run.task) if spec.limit is not None else None
+        limits = limits_of(run.tags, own)
         of_run = {"parent": run.parent, "flow": run.flow, "correlation": run.correlation}
         of_run |= {"traceparent": run.traceparent, "limits": limits or None}
         fields |= {name: value for name, value in of_run.items() if value is not None}
         parameters: dict[str, Any] = dict(run.parameters or {})
         ups = [("up", reference.run_id) for reference in references_in(parameters)]
+        ties: list[tuple[str, Argument]] = [*dict.fromkeys(ups), *(("tag", tag) for tag in run.tags)]
+        if spec.limit is not None:
+            ties.append(("slots", spec.limit))
         told = {name: list(ids) for name, ids in inputs.items() if name != "__parents__"}
         if told:
             parameters[DEPENDENCIES] = told
@@ -239,7 +243,7 @@ class LedgerRecorder:
             run.queue,
             self._sent(run.id, parameters),
             fields=fields,
-            ties=[*dict.fromkeys(ups), *(("tag", tag) for tag in run.tags)],
+            ties=ties,
         )
 
     def _sent(self, run_id: str, parameters: Mapping[str, Any]) -> bytes:
