@@ -21,7 +21,16 @@ from shared.transport import Argument
 from worker.context import current_tags, inherited
 
 MOST_UPSTREAMS: Final = 10_000
-_CODE: Final = (*HOOKS, "retry_condition_fn", "task_run_name", "log_prints", "cache_policy", "cache_key_fn")
+_CODE: Final = (
+    *HOOKS,
+    "retry_condition_fn",
+    "task_run_name",
+    "log_prints",
+    "trigger",
+    "state_handlers",
+    "cache_policy",
+    "cache_key_fn",
+)
 """Options that a worker takes from its own registry alone."""
 Check = Callable[[Any], None]
 """Called with each future and state among the arguments; may refuse it."""

@@ -65,6 +65,8 @@ class TaskOptions(TypedDict, total=False):
     task_run_name: str | Callable[..., str] | None
     log_prints: bool | None
     limit: int | None
+    trigger: Callable[..., Any] | None
+    state_handlers: Iterable[Callable[..., Any]] | None
     on_running: Iterable[Hook] | None
     on_completion: Iterable[Hook] | None
     on_failure: Iterable[Hook] | None
@@ -314,9 +316,11 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             that had to be killed for its time limit is not, since its fleet cannot ask),
             `task_run_name` (text with the parameters in braces, or a function that gives it), `log_prints` (what the
             body prints goes to the run's log), `limit` (so many of its runs at the same time: the limit `task:<key>`,
-            which set by hand stays until the code says another number), and the hooks `on_running`, `on_completion`,
-            `on_failure`, `on_crashed` and `on_cancellation` (called with spec, run and state after a run has entered
-            such a state).
+            which set by hand stays until the code says another number), `trigger` (of `worker.triggers`, or a function:
+            asked with `{Edge: State}` when all runs that it waits for have ended), `state_handlers` (called with spec,
+            old and new state before a state is proposed; what they return is), and the hooks `on_running`,
+            `on_completion`, `on_failure`, `on_crashed` and `on_cancellation` (called with spec, run and state after a
+            run has entered such a state).
 
     Raises:
         InvalidCall: not a function, or an option that is unknown or of a wrong type.

@@ -253,6 +253,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "retry_condition_fn": _callable,
     "task_run_name": _run_name,
     "log_prints": _flag,
+    "trigger": _callable,
+    "state_handlers": _hooks,
     "limit": _count,
     **dict.fromkeys(HOOKS, _hooks),
 }

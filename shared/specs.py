@@ -64,6 +64,8 @@ class TaskSpec(Generic[P, R]):
     retry_condition_fn: Callable[..., Any] | None = None
     task_run_name: str | Callable[..., Any] | None = None
     log_prints: bool = False
+    trigger: Callable[..., Any] | None = None
+    state_handlers: tuple[Callable[..., Any], ...] = ()
     limit: int | None = None
     on_running: tuple[Callable[..., Any], ...] = ()
     on_completion: tuple[Callable[..., Any], ...] = ()

@@ -31,6 +31,7 @@ from worker.hand import Hand
 from worker.inputs import Found, Inputs, resolved, upstreams_in
 from worker.interrupts import Interrupts
 from worker.page import Page
+from worker.triggers import end_before_begin, own_trigger
 
 log = logging.getLogger("baton.worker")
 LOOK_AGAIN = 1.0
@@ -119,7 +120,8 @@ class Attempt:
     def taken(self, inputs: Inputs, _found: Found) -> dict[str, Any] | State[Any]:
         """The parameters with what other runs returned in its places; or the state of a run that cannot begin."""
         self.state = self._claimed(StateType.PENDING)
-        upstreams = upstreams_in(inputs.parameters, self._states_of)
+        trigger = own_trigger(self._spec.trigger)
+        upstreams = upstreams_in(inputs.parameters, self._states_of, lenient=trigger is not None)
         at = now()
         verdict = decide(self, Running(), Facts("attempt", held=True, upstreams=upstreams), at)
         if verdict.kind == "WAIT":
@@ -128,7 +130,8 @@ class Attempt:
             return Scheduled(scheduled_time=again, message=verdict.reason)
         if verdict.state is not None and verdict.state.is_final():
             return verdict.state
-        return resolved(inputs.parameters, upstreams)
+        ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams)
+        return ended or resolved(inputs.parameters, upstreams)
 
     def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:
         """The state that holds after this proposal. What ends the attempt is left as its report.

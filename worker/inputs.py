@@ -58,19 +58,25 @@ def named_inputs(inputs: Inputs, dependencies: Mapping[str, Iterable[RunInput | 
     return named_in({**inputs.parameters, DEPENDENCIES: told}, parent)
 
 
-def upstreams_in(parameters: Mapping[str, Any], found: Callable[[Sequence[str]], Found]) -> list[Upstream]:
-    """The runs that these parameters name, in the order of the arguments, as the rules ask for them."""
+def upstreams_in(
+    parameters: Mapping[str, Any], found: Callable[[Sequence[str]], Found], *, lenient: bool = False
+) -> list[Upstream]:
+    """The runs that these parameters name, in the order of the arguments, as the rules ask for them.
+
+    `lenient`: each may have failed, since something else than the rules judges that.
+    """
     references = references_in(dict(parameters))
     states = found(list(dict.fromkeys(reference.run_id for reference in references)))
     allowed: dict[str, bool] = {}
     for reference in references:
-        allowed[reference.run_id] = allowed.get(reference.run_id, True) and reference.may_fail
+        allowed[reference.run_id] = lenient or (allowed.get(reference.run_id, True) and reference.may_fail)
     return [Upstream(run_id, states[run_id], may_fail) for run_id, may_fail in allowed.items()]
 
 
 def resolved(parameters: Mapping[str, Any], upstreams: Sequence[Upstream]) -> dict[str, Any] | State[Any]:
     """The parameters with the results of their runs; or the state that the run ends in, since one cannot be had."""
     states = {upstream.id: upstream.state for upstream in upstreams}
+    allowed = {upstream.id for upstream in upstreams if upstream.allow_failure}
     values: dict[RunReference, Any] = {}
 
     def value_of(reference: RunReference) -> Any:
@@ -78,7 +84,7 @@ def resolved(parameters: Mapping[str, Any], upstreams: Sequence[Upstream]) -> di
             state = states[reference.run_id]
             if state is None:
                 raise BatonError(f"Upstream task run '{reference.run_id}' is gone.")
-            values[reference] = state.result(raise_on_failure=not reference.may_fail)
+            values[reference] = state.result(raise_on_failure=not (reference.may_fail or reference.run_id in allowed))
         return values[reference]
 
     ready: dict[str, Any] = {}

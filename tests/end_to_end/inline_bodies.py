@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
-from orchestrator import get_run_logger, set_progress, task
+from orchestrator import get_run_context, get_run_logger, set_progress, task
 from shared.ids import new_id
+from shared.states import Completed, Failed, State
 from worker.engine import run_task
+from worker.triggers import all_failed, any_failed
 
 
 @task
@@ -39,3 +41,44 @@ def says(what: str, wait_for_file: str = "") -> None:
 def says_twice() -> None:
     get_run_logger().warning("again")
     raise ValueError("x")
+
+
+@task
+def fails() -> None:
+    raise ValueError("x")
+
+
+@task(trigger=any_failed)
+def repairs(broken: object) -> str:
+    return type(broken).__name__
+
+
+@task(trigger=all_failed)
+def mourns(found: object) -> object:
+    return found
+
+
+@task
+def skips() -> State[None]:
+    return Completed(name="Skipped", data=None)
+
+
+def cautious(_spec: object, _old: State[object], new: State[object]) -> State[object]:
+    """Takes no result for good."""
+    return Failed(message="not good enough") if new.is_completed() else new
+
+
+@task(state_handlers=[cautious])
+def hopes() -> int:
+    return 1
+
+
+@task(limit=1)
+def alone(folder: str) -> int:
+    """How many other runs of this task there were in its time."""
+    mine = Path(folder, get_run_context().run_id)
+    mine.touch()
+    time.sleep(0.05)
+    others = len(list(Path(folder).iterdir())) - 1
+    mine.unlink()
+    return others

@@ -17,6 +17,7 @@ from shared.outcomes import exception_to_failed_state
 from shared.results import record_of
 from shared.states import Cancelled, Completed, Running, State
 from worker.engine.beginning import Dependencies, begun
+from worker.engine.handlers import handled
 from worker.engine.inline import InlineRun
 from worker.engine.outcomes import OutcomeStages
 from worker.engine.recording import Recorder
@@ -75,6 +76,12 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
     # --- the life -----------------------------------------------------------------------------------------------------
 
     def steps(self) -> Steps:
+        """The life of the run; the state that then holds."""
+        handlers = self.spec.state_handlers
+        steps = self._life_steps()
+        return handled(steps, self.spec, handlers, lambda: self._state) if handlers else steps
+
+    def _life_steps(self) -> Steps:
         """Inputs, attempts as long as the rules answer with another one here, the end; the state that then holds."""
         try:
             is_plain = self.inputs is None and self.spec.task_run_name is None

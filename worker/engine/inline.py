@@ -20,6 +20,7 @@ from shared.states import Cancelled, Cancelling, Running, State
 from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.recording import Recorder
 from worker.inputs import Inputs, Named, resolved, upstreams_in
+from worker.triggers import end_before_begin, own_trigger
 
 ASK_AGAIN = timedelta(seconds=1)
 """After this a run that may not begin yet asks again, where the rules do not say when."""
@@ -158,11 +159,13 @@ class InlineRun:
 
     def taken(self, inputs: Inputs, found: Mapping[str, State[Any] | None]) -> dict[str, Any] | State[Any]:
         """The parameters with the results of these upstreams; or the state that the run ends in."""
-        self._upstreams = upstreams_in(inputs.parameters, lambda _ids: found)
+        trigger = own_trigger(self._spec.trigger)
+        self._upstreams = upstreams_in(inputs.parameters, lambda _ids: found, lenient=trigger is not None)
         refused = upstreams_done(self, Running(), Facts("attempt", upstreams=self._upstreams), now())
         if refused is not None and refused.state is not None:
             return refused.state
-        return resolved(inputs.parameters, self._upstreams)
+        ended = end_before_begin(trigger, self.run.id, inputs.parameters, self._upstreams)
+        return ended or resolved(inputs.parameters, self._upstreams)
 
     def wakes_at(self, state: State[Any]) -> datetime | None:
         """When to ask again for RUNNING; None for a run that is paused, or due too late to be waited for."""

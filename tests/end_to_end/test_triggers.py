@@ -1,0 +1,54 @@
+"""What decides on the fleet whether a run begins and how it ends: triggers, skips, handlers, a task's own limit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import Orchestrator
+from tests.end_to_end.inline_bodies import alone, fails, hopes, mourns, plus_one, repairs, skips
+from tests.support.fleets import Fleets, told
+
+
+@pytest.fixture(autouse=True)
+def _fleet(fleet: Fleets) -> None:
+    fleet(module="tests.end_to_end.inline_bodies", concurrency=3)
+
+
+def end_of(future: Any) -> tuple[str, str | None]:
+    state = future.wait(20)
+    return state.name, state.message
+
+
+@pytest.mark.usefixtures("baton")
+def test_a_run_begins_by_its_own_trigger_and_gets_the_exception() -> None:
+    assert repairs.submit(fails.submit()).result(20) == "ValueError"
+
+
+def test_a_run_whose_trigger_is_not_met_fails_without_a_start(baton: Orchestrator) -> None:
+    future = mourns.submit(plus_one.submit(1))
+    message = 'Trigger was "all_failed" but some of the upstream tasks succeeded.'
+    assert (end_of(future), baton.get_run(future.run_id).start_time) == (("TriggerFailed", message), None)
+
+
+def test_what_waits_for_a_skipped_run_is_skipped(baton: Orchestrator) -> None:
+    future = plus_one.submit(skips.submit())
+    name, message = end_of(future)
+    assert (name, str(message).startswith("Upstream task was skipped")) == ("Skipped", True)
+    assert [name for name, _ in told(baton, future.run_id)] == ["Pending", "Skipped"]
+
+
+def test_what_a_handler_makes_of_a_state_is_recorded(baton: Orchestrator) -> None:
+    future = hopes.submit()
+    assert (end_of(future), [name for name, _ in told(baton, future.run_id)]) == (
+        ("Failed", "not good enough"),
+        ["Pending", "Running", "Failed"],
+    )
+
+
+def test_runs_of_a_limited_task_are_alone(baton: Orchestrator, tmp_path: Path) -> None:
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    futures = [alone.submit(str(folder)) for _ in range(6)]
+    assert [future.result(20) for future in futures] == [0] * 6
+    assert baton.get_run(futures[0].run_id).tags == ()
