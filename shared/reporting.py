@@ -1,8 +1,10 @@
 """How an attempt's end is put on the wire: its state as an Outcome, value and exception encoded. No I/O."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from shared import codec
+from shared.clock import as_utc
 from shared.commands import Outcome
 from shared.errors import ResultNotSerialisable, ResultTooLarge
 from shared.exceptions_as_data import ExceptionData, describe_exception
@@ -11,6 +13,18 @@ from shared.settings import Settings
 from shared.state_types import StateType
 from shared.states import Failed, State
 from shared.texts import printable, text_of
+
+LEAST_PAUSE: Final = 0.001
+"""Seconds of a pause whose time is over already: none would stand for no end."""
+
+
+def delay_of(state: State[Any], at: datetime) -> float:
+    """Seconds from this time until a state is due, or for how long it is paused at most; 0 for none."""
+    if state.is_scheduled() and state.state_details.scheduled_time is not None:
+        return max(0.0, (as_utc(state.state_details.scheduled_time) - as_utc(at)).total_seconds())
+    if state.is_paused() and state.state_details.pause_timeout is not None:
+        return max(LEAST_PAUSE, (as_utc(state.state_details.pause_timeout) - as_utc(at)).total_seconds())
+    return 0.0
 
 
 def outcome_of(

@@ -16,7 +16,7 @@ from shared.clock import now, parse_iso
 from shared.commands import Claim, Report
 from shared.errors import BadEnvelope, Fenced, TaskNotRegistered, TransitionRefused
 from shared.references import DEPENDENCIES
-from shared.reporting import outcome_of
+from shared.reporting import delay_of, outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
 from shared.runs import TaskRun
 from shared.settings import Settings
@@ -268,8 +268,7 @@ class Attempt:
 
     def _end(self, state: State[Any], at: datetime) -> State[Any]:
         claim, spec = self._claim, self._spec
-        due = state.state_details.scheduled_time if state.is_scheduled() else None
-        delay = max(0.0, (due - at).total_seconds()) if due else 0.0
+        delay = delay_of(state, at)
         ttl = claim.result_ttl if claim.result_ttl is not None else spec.result_ttl
         persists = claim.persist_result if claim.persist_result is not None else spec.persist_result
         outcome = outcome_of(state, self._settings, persist_result=persists, result_ttl=ttl, delay=delay)

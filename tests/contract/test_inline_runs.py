@@ -15,7 +15,7 @@ from shared.errors import CancelledRun, FailedRun, Fenced, MissingResult, RedisU
 from shared.ids import new_id
 from shared.runs import TaskRun
 from shared.specs import TaskSpec
-from shared.states import Pending, State
+from shared.states import Paused, Pending, State
 from shared.upkeep import Death
 from tests.contract.conftest import fake_store, real_store
 from tests.support.invariants import faults
@@ -415,3 +415,15 @@ def test_what_a_failed_run_raised_is_raised_here_and_stored(store: Store) -> Non
         run_task(fail, task_run_id=run_id)
     with pytest.raises((ValueError, FailedRun), match="x"):
         store.ledger.get(run_id).state.result()
+
+
+def test_a_returned_pause_is_recorded_and_resumed_elsewhere(store: Store) -> None:
+    @task(key="inline.pauses")
+    def pauses() -> State[Any]:
+        return Paused()
+
+    run_id = new_id()
+    state = run_under(run_id, pauses)
+    paused = (state.name, state_of(store, run_id), faults(store))
+    store.ledger.resume(run_id, store.ledger.get(run_id).seq, "go on")
+    assert (paused, state_of(store, run_id)[0]) == (("Paused", ("PAUSED", "Paused", None), []), "PENDING")

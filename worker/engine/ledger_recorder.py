@@ -23,7 +23,7 @@ from shared.errors import BatonError, Fenced, InvalidCall, LimitExceeded, RedisU
 from shared.ledger import RunLedger
 from shared.naming import limits_of, own_limit
 from shared.references import DEPENDENCIES, references_in
-from shared.reporting import outcome_of
+from shared.reporting import delay_of, outcome_of
 from shared.retries import backoff
 from shared.rules import Facts, Verdict, decide
 from shared.rules_facts import changed
@@ -152,8 +152,7 @@ class LedgerRecorder:
         """
         check_may_be_forced(state)
         held = self._held[run_id]
-        due = state.state_details.scheduled_time
-        outcome = self._outcome(held, state, max(0.0, (due - now()).total_seconds()) if due else 0.0)
+        outcome = self._outcome(held, state, delay_of(state, now()))
         operation = secrets.token_hex(6)
         answer = self._insist(held, lambda: self._ledger.force(run_id, held.run.seq, operation, outcome))
         if answer.tag != "OK":
@@ -255,13 +254,9 @@ class LedgerRecorder:
             return b""
 
     def _propose(self, held: _Held, state: State[Any]) -> Recorded:
-        stays = False
-        delay = 0.0
-        if state.is_scheduled():
-            due = state.state_details.scheduled_time
-            delay = max(0.0, (due - now()).total_seconds()) if due else 0.0
-            stays = held.token is not None and delay <= LONGEST_WAIT
-        elif state.is_running() and held.lease is None:
+        delay = delay_of(state, now())
+        stays = state.is_scheduled() and held.token is not None and delay <= LONGEST_WAIT
+        if state.is_running() and held.lease is None:
             held.lease = self._leases.current()
             self._listen_to(held.lease)
         worker = held.lease.name if held.lease and (stays or state.is_running()) else ""

@@ -15,7 +15,7 @@ from shared.texts import printable
 from worker.engine.core import EngineCore
 from worker.engine.steps import Ask, Force, Look, Propose, Stage, Step
 
-NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED})
+NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("baton.engine")
@@ -115,6 +115,8 @@ class OutcomeStages(EngineCore[P, R]):
             state = return_value_to_state(value)
         except Exception as error:  # noqa: BLE001 - a value that is no outcome fails the run, it does not end the worker
             return exception_to_failed_state(error, message="Task run returned what cannot be its result:")
+        if state.is_paused() and not isinstance(value, State):
+            return Failed(message=state.message)  # of a group: no attempt of this run would change it
         if state.type in NOT_TO_BE_RETURNED:
             return Failed(message=f"Task returned a {state.type} state, which only the engine may set.")
         return state

@@ -241,13 +241,18 @@ def test_a_generator_is_read_under_the_time_limit() -> None:
     assert run(slow, seconds=0.05).name == "TimedOut"
 
 
-@pytest.mark.parametrize("made", [Pending(), Running(), Cancelling(), Paused()])
+@pytest.mark.parametrize("made", [Pending(), Running(), Cancelling()])
 def test_states_that_only_the_engine_may_set_fail_the_run_that_returns_them(made: State[Any]) -> None:
     state = run(lambda: made)
     assert (state.type, state.message) == (
         StateType.FAILED,
         f"Task returned a {made.type} state, which only the engine may set.",
     )
+
+
+def test_a_returned_pause_waits_to_be_resumed_but_not_one_of_a_group() -> None:
+    found = [run(Paused), run(lambda: [Paused(), Completed()])]
+    assert [state.type for state in found] == [StateType.PAUSED, StateType.FAILED]
 
 
 @pytest.mark.parametrize("made", [Completed(), Failed(message="manual"), Cancelled()])

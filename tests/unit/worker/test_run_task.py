@@ -17,6 +17,7 @@ from shared.errors import (
     InvalidCall,
     InvalidValue,
     ParameterBindError,
+    PausedRun,
     TaskRunTimeoutError,
     TransitionRefused,
     UpstreamTaskError,
@@ -120,7 +121,7 @@ def test_a_failure_is_raised_with_the_line_that_raised_it() -> None:
     [
         (Failed(message="manual"), FailedRun, "manual"),
         (Cancelled(), CancelledRun, "Run cancelled."),
-        (Paused(), FailedRun, "Task returned a PAUSED state, which only the engine may set."),
+        (Paused(), PausedRun, "Run is paused, its result is not available."),
     ],
     ids=["failed", "cancelled", "paused"],
 )
