@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,8 +14,10 @@ from shared.connect import connect
 from shared.errors import CancelledRun, FailedRun, Fenced, MissingResult, RedisUnavailable, TransitionRefused
 from shared.ids import new_id
 from shared.runs import TaskRun
+from shared.scripts import Script
 from shared.specs import TaskSpec
 from shared.states import Paused, Pending, State
+from shared.transport import Argument, Exchange
 from shared.upkeep import Death
 from tests.contract.conftest import fake_store, real_store
 from tests.support.invariants import faults
@@ -56,9 +58,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 def recorder(store: Store) -> Iterator[LedgerRecorder]:
     """Records the inline runs of the test."""
     found = LedgerRecorder(store.exchange, store.settings)
-    record_with(lambda: found)
+    before = record_with(lambda: found)
     yield found
-    record_with(lambda: None)
+    record_with(before)
     found.close()
 
 
@@ -90,6 +92,22 @@ async def anap(begun: list[int]) -> None:
 @task(key="inline.numbers")
 def numbers() -> Iterator[int]:
     yield from range(3)
+
+
+class LosesReplies:
+    """Connections of which the replies to one script are lost after it was executed."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.loses = ""
+        self.address = exchange.address
+        self._exchange = exchange
+        self.read, self.line, self.close = exchange.read, exchange.line, exchange.close
+
+    def evaluate(self, script: Script, key_names: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        answer = self._exchange.evaluate(script, key_names, arguments)
+        if script.name == self.loses:
+            raise RedisUnavailable("the reply was lost")
+        return answer
 
 
 def names_of(store: Store, run_id: str) -> list[str]:
@@ -427,3 +445,32 @@ def test_a_returned_pause_is_recorded_and_resumed_elsewhere(store: Store) -> Non
     paused = (state.name, state_of(store, run_id), faults(store))
     store.ledger.resume(run_id, store.ledger.get(run_id).seq, "go on")
     assert (paused, state_of(store, run_id)[0]) == (("Paused", ("PAUSED", "Paused", None), []), "PENDING")
+
+
+def test_a_run_that_is_continued_has_the_parameters_that_it_was_submitted_with(store: Store) -> None:
+    (run_id,) = submitted(store.ledger, task="inline.add", queue="default")
+    assert run_task(add, task_run_id=run_id) == 3
+
+
+def test_a_process_executes_a_run_once_at_a_time(store: Store, recorder: LedgerRecorder) -> None:
+    (run_id,) = submitted(store.ledger, task="inline.add", queue="default")
+    recorder.take(store.ledger.get(run_id), add.spec, {})
+    with pytest.raises(TransitionRefused, match="by this process already"):
+        run_task(add, task_run_id=run_id, parameters={"a": 1})
+    recorder.release(run_id)
+    assert run_task(add, task_run_id=run_id, parameters={"a": 1}) == 3
+
+
+@pytest.mark.usefixtures("recorder")
+def test_one_whose_acceptance_nobody_heard_of_is_ended_with_a_later_beat(store: Store) -> None:
+    """The reply is lost, and Redis is back with the next beat."""
+    lost = LosesReplies(store.exchange)
+    recorder = LedgerRecorder(lost, store.settings)
+    run = TaskRun(id=new_id(), task="inline.add", name="add", queue="default", state=Pending())
+    lost.loses = "entrust"
+    with pytest.raises(RedisUnavailable):
+        recorder.take(run, add.spec, {})
+    lost.loses = ""
+    eventually(lambda: store.ledger.get(run.id).state.name == "Crashed")
+    recorder.close()
+    assert faults(store) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
@@ -17,6 +18,7 @@ from shared.states import State
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
+from worker.engine.inline import InlineRun
 from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
@@ -123,7 +125,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """The same as of the other engine, without waiting for a server on the event loop."""
         recorder = current_recorder()
         begin = partial(self._begun, recorder, task_run_id, dependencies)
-        place = await asyncio.to_thread(begin) if recorder.blocks else begin()
+        place = await _in_thread(begin) if recorder.blocks else begin()
         try:
             yield self
         finally:
@@ -297,6 +299,28 @@ async def _watched(place: Place) -> AsyncIterator[None]:
             body.uncancel()  # the body took no notice
     finally:
         watcher.cancel()
+
+
+async def _in_thread(begin: Callable[[], InlineRun]) -> InlineRun:
+    """What this begins, in a thread; where nobody waits for it any more, it is left again there."""
+    lock, made, is_left = threading.Lock(), list[InlineRun](), False
+
+    def work() -> InlineRun:
+        place = begin()
+        with lock:
+            made.append(place)
+        if is_left:
+            place.release()
+        return place
+
+    try:
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        with lock:
+            is_left = True
+        if made:
+            await asyncio.to_thread(made[0].release)
+        raise
 
 
 async def asleep(until: datetime, place: Place) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 from shared.ids import as_id, new_id
 from shared.naming import default_name
 from shared.options import check_options
+from shared.references import references_in
 from shared.runs import RunInput, TaskRun
 from shared.specs import TaskSpec
 from shared.states import Pending
@@ -38,25 +39,24 @@ def begun(
         RedisUnavailable: there is a server, which does not answer; nothing was recorded.
     """
     given = context or {}
-    args, kwargs = spec.binding.unbind(parameters)
+    known = task_run
+    if known is None and task_run_id is not None:
+        known = recorder.find(as_id(task_run_id))
+    args, kwargs = spec.binding.unbind(parameters or _stored(known))
     inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
-    run = task_run or _run_of(spec, recorder, inputs, task_run_id, given)
+    run = known or _new_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
     named = named_inputs(inputs, dependencies or {}, run.parent)
     return InlineRun(run, spec, recorder, given.get("cancel_event"), named), inputs
 
 
-def _run_of(
-    spec: TaskSpec[..., Any],
-    recorder: Recorder,
-    inputs: Inputs,
-    task_run_id: str | UUID | None,
-    given: Mapping[str, Any],
-) -> TaskRun:
-    """A run that is not recorded yet; under an id that is known already the run of that id."""
-    run_id = new_id() if task_run_id is None else as_id(task_run_id)
-    known = recorder.find(run_id) if task_run_id is not None else None
-    if known is not None:
-        return known
+def _stored(run: TaskRun | None) -> Mapping[str, Any]:
+    """The parameters that a run which is continued was submitted with; none where they name runs that nobody gave."""
+    stored = run.parameters if run is not None else None
+    return stored if stored and not references_in(dict(stored)) else {}
+
+
+def _new_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mapping[str, Any]) -> TaskRun:
+    """A run that is not recorded yet."""
     handed_down = inherited()
     flow = given.get("flow_run_id") or handed_down.get("flow")
     tags = (*spec.tags, *current_tags(), *check_options({"tags": given.get("tags")}).get("tags", ()))

@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from shared import codec
 from shared.clock import now, parse_iso
 from shared.commands import NewRun, Outcome, Recorded
-from shared.errors import BatonError, Fenced, InvalidCall, LimitExceeded, RedisUnavailable, RunGone, TransitionRefused
+from shared.errors import Fenced, InvalidCall, LimitExceeded, RedisUnavailable, RunGone, TransitionRefused
 from shared.ledger import RunLedger
 from shared.naming import limits_of, own_limit
 from shared.references import DEPENDENCIES, references_in
@@ -34,34 +35,20 @@ from shared.specs import TaskSpec
 from shared.state_types import IN_BODY, StateType
 from shared.states import Crashed, State
 from shared.transport import Argument, Exchange
-from shared.upkeep import Ended
-from worker.ears import Ears
+from worker.engine.cancels import Cancels, Held
 from worker.engine.recording import Moved, check_may_be_forced, updated
 from worker.inputs import Named
 from worker.leases import Lease, Leases
 from worker.notes import Notes
-from worker.strikes import interruptible, strike
+from worker.strikes import interruptible
 
 log = logging.getLogger("baton.engine")
 LONGEST_WAIT: Final = 60.0
 TRIES: Final = 10
-LISTEN: Final = 1.0
-"""Seconds after which the listening thread looks whether it is still needed."""
 ABSENT: Final[Mapping[str, str]] = {"GONE": "is not in Redis any more", "BROKEN": "has a record that cannot be read"}
 T = TypeVar("T")
 Told = Callable[[TaskSpec[..., Any]], Mapping[str, Argument]]
 """Which options of a task its run's record tells."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """A run in this process. `token` is that of its holder, None while it is nobody's."""
-
-    run: TaskRun
-    spec: TaskSpec[..., Any]
-    lease: Lease | None = None
-    token: str | None = None
-    is_to_end: threading.Event = field(default_factory=threading.Event)
 
 
 class LedgerRecorder:
@@ -83,14 +70,13 @@ class LedgerRecorder:
         self.ledger: RunLedger | None = RunLedger(exchange, settings)
         self._ledger = self.ledger
         self._leases = leases or Leases(self._ledger, settings)
-        self._leases.hear(self._hear)
         self._leases.with_each_beat(self._give_up_left)
         self._left: deque[Callable[[], object]] = deque()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
+        self._cancels = Cancels(exchange, self._ledger, self._leases, self._held)
         self._storing = threading.Lock()
         self.notes: Notes | None = Notes(self._store_notes)
         self._notes = self.notes
-        self._listened: str | None = None
         self._checked = False
 
     def close(self) -> None:
@@ -115,10 +101,15 @@ class LedgerRecorder:
         """
         if run.state.type in IN_BODY:
             raise TransitionRefused(f"Run {run.id} is {run.state.type}: another process holds it.")
-        held = _Held(run, spec)
-        if run.seq == 0:
-            self._accept(held, inputs)
-        self._held[run.id] = held
+        held = Held(run, spec)
+        if self._held.setdefault(run.id, held) is not held:
+            raise TransitionRefused(f"Run {run.id} is executed by this process already.")
+        try:
+            if run.seq == 0:
+                self._accept(held, inputs)
+        except BaseException:
+            del self._held[run.id]
+            raise
         return held.run
 
     def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
@@ -171,16 +162,13 @@ class LedgerRecorder:
 
     def release(self, run_id: str) -> None:
         """Hold the run no more: one that has no end yet, and that nobody else would go on with, is CRASHED."""
-        held = self._held.pop(run_id)
+        held = self._held.pop(run_id, None)
+        if held is None:
+            return
         self._notes.ended(run_id)
         if held.token is None or held.run.state.is_final():
             return
-        outcome = outcome_of(Crashed(message="Its process left it before its end."), self._settings)
-        operation, token = secrets.token_hex(6), held.token
-
-        def give_up() -> None:
-            self._ledger.propose(run_id, outcome, operation, token=token)
-
+        give_up = partial(self._crash, run_id, secrets.token_hex(6), held.token)
         try:
             give_up()
         except RedisUnavailable:
@@ -188,11 +176,21 @@ class LedgerRecorder:
 
     def is_cancelled(self, run_id: str) -> bool:
         """True if somebody wants the end of the run. No I/O."""
-        return self._held[run_id].is_to_end.is_set()
+        held = self._held.get(run_id)
+        return held is not None and held.is_to_end.is_set()
 
     def guard(self, run_id: str) -> AbstractContextManager[None]:
         """Put around the body: lets somebody who wants the end of the run interrupt it. No I/O."""
         return interruptible(self._held[run_id].is_to_end.is_set)
+
+    def _crash(self, run_id: str, operation: str, token: str) -> None:
+        outcome = outcome_of(Crashed(message="Its process left it before its end."), self._settings)
+        self._ledger.propose(run_id, outcome, operation, token=token)
+
+    def _disown(self, new: NewRun, worker: str, operation: str) -> None:
+        if self._ledger.get_many([new.id])[new.id] is not None:
+            token = self._ledger.entrust(new, worker, operation).token
+            self._crash(new.id, f"{operation}-left", token)
 
     def _give_up_left(self, _lease: Lease) -> None:
         """End what could not be ended when it was left."""
@@ -202,13 +200,19 @@ class LedgerRecorder:
 
     # --- what is asked of the ledger ----------------------------------------------------------------------------------
 
-    def _accept(self, held: _Held, inputs: Named) -> None:
+    def _accept(self, held: Held, inputs: Named) -> None:
         if not self._checked:
             self._ledger.check()
             self._checked = True
         held.lease = self._leases.current()
-        self._listen_to(held.lease)
-        taken = self._ledger.entrust(self._new_run(held.run, held.spec, inputs), held.lease.name, secrets.token_hex(6))
+        self._cancels.listen_to(held.lease)
+        new, operation = self._new_run(held.run, held.spec, inputs), secrets.token_hex(6)
+        try:
+            taken = self._ledger.entrust(new, held.lease.name, operation)
+        except RedisUnavailable:
+            # It may have been accepted: then it is held here, and nobody would ever end it.
+            self._left.append(partial(self._disown, new, held.lease.name, operation))
+            raise
         if taken.tag != "OK":
             raise TransitionRefused(f"Run {held.run.id} was not accepted: {taken.tag}")
         kind, at = StateType(taken.state_type), parse_iso(taken.state_time)
@@ -253,12 +257,12 @@ class LedgerRecorder:
             log.warning("run %s: its parameters are not stored, so no other process can run it: %s", run_id, error)
             return b""
 
-    def _propose(self, held: _Held, state: State[Any]) -> Recorded:
+    def _propose(self, held: Held, state: State[Any]) -> Recorded:
         delay = delay_of(state, now())
         stays = state.is_scheduled() and held.token is not None and delay <= LONGEST_WAIT
         if state.is_running() and held.lease is None:
             held.lease = self._leases.current()
-            self._listen_to(held.lease)
+            self._cancels.listen_to(held.lease)
         worker = held.lease.name if held.lease and (stays or state.is_running()) else ""
         known: dict[str, Any] = {"seq": held.run.seq} if held.token is None else {"token": held.token}
         outcome, operation = self._outcome(held, state, delay), secrets.token_hex(6)
@@ -266,7 +270,7 @@ class LedgerRecorder:
             self._store_notes()
         return self._insist(held, lambda: self._ledger.propose(held.run.id, outcome, operation, worker=worker, **known))
 
-    def _outcome(self, held: _Held, state: State[Any], delay: float) -> Outcome:
+    def _outcome(self, held: Held, state: State[Any], delay: float) -> Outcome:
         spec = held.spec
         given: dict[str, Any] = {"result_ttl": spec.result_ttl, "delay": delay}
         outcome = outcome_of(state, self._settings, persist_result=spec.persist_result, **given)
@@ -275,7 +279,7 @@ class LedgerRecorder:
             return outcome_of(state, self._settings, persist_result=False, **given)
         return outcome
 
-    def _insist(self, held: _Held, call: Callable[[], T]) -> T:
+    def _insist(self, held: Held, call: Callable[[], T]) -> T:
         """The answer, asked for again while Redis is away and the run is still ours."""
         tries = 0
         while True:
@@ -290,7 +294,7 @@ class LedgerRecorder:
             time.sleep(backoff(tries))
             tries += 1
 
-    def _note(self, held: _Held, state: State[Any], facts: Facts, recorded: Recorded) -> None:
+    def _note(self, held: Held, state: State[Any], facts: Facts, recorded: Recorded) -> None:
         at = parse_iso(recorded.state_time)
         record = transformed(record_of(held.run, held.spec), state, facts, at)
         run = updated(held.run, record)
@@ -301,7 +305,7 @@ class LedgerRecorder:
         if is_held and held.lease is not None:
             held.run = replace(held.run, worker=held.lease.name)
 
-    def _look_again(self, held: _Held, proposed: State[Any], tag: str) -> Verdict | None:
+    def _look_again(self, held: Held, proposed: State[Any], tag: str) -> Verdict | None:
         """What holds instead, where the record has moved; None if the rules are to be asked again.
 
         Raises:
@@ -328,7 +332,7 @@ class LedgerRecorder:
         with self._storing:
             self._notes.store(self._ledger.note)
 
-    def _with_flow(self, held: _Held, proposed: State[Any], facts: Facts) -> Facts:
+    def _with_flow(self, held: Held, proposed: State[Any], facts: Facts) -> Facts:
         flow = held.run.flow
         if flow is None or not proposed.is_running():
             return facts
@@ -336,40 +340,5 @@ class LedgerRecorder:
         return replace(facts, flow_state=found.state) if isinstance(found, TaskRun) else facts
 
     @staticmethod
-    def _moved(held: _Held, verdict: Verdict) -> Moved:
+    def _moved(held: Held, verdict: Verdict) -> Moved:
         return Moved(held.run, verdict, int(held.token or 0))
-
-    # --- hearing of cancels -------------------------------------------------------------------------------------------
-
-    def _hear(self, ended: Ended) -> None:
-        held = self._held.get(ended.run_id)
-        if held is not None and held.token == ended.token and not held.is_to_end.is_set():
-            held.is_to_end.set()
-            strike()
-
-    def _listen_to(self, lease: Lease) -> None:
-        if self._listened != lease.name:
-            self._listened = lease.name
-            threading.Thread(target=self._listen, args=(lease,), name=f"baton-ears-{lease.name}", daemon=True).start()
-
-    def _listen(self, lease: Lease) -> None:
-        """Hear that something of this lease was cancelled. What is missed the next beat tells."""
-        ears = Ears(self._exchange.line(), lease.name)
-        while not lease.is_lost():
-            if ears.wait(LISTEN):
-                self._leases.hasten()
-                self._look_at_waiting()
-        ears.close()
-
-    def _look_at_waiting(self) -> None:
-        """Runs that wait here are cancelled at once, and no beat tells of them any more."""
-        waiting = [held for held in list(self._held.values()) if held.run.state.type not in IN_BODY]
-        try:
-            found = self._ledger.get_many([held.run.id for held in waiting])
-        except BatonError as error:
-            log.warning("%s", error)
-            return
-        for held in waiting:
-            run = found.get(held.run.id)
-            if isinstance(run, TaskRun) and run.state.is_final():
-                held.is_to_end.set()

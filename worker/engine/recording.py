@@ -238,9 +238,14 @@ class _Default:
 _default = _Default()
 
 
-def record_with(recorder: Callable[[], Recorder | None]) -> None:
-    """Ask this from now on where to record inline runs; where it answers None, they are recorded privately."""
-    _default.recorder = recorder
+def record_with(recorder: Callable[[], Recorder | None]) -> Callable[[], Recorder | None]:
+    """Ask this from now on where to record inline runs; where it answers None, they are recorded privately.
+
+    Returns:
+        What was asked before.
+    """
+    before, _default.recorder = _default.recorder, recorder
+    return before
 
 
 def record_in_worker(recorder: Recorder | None) -> None:

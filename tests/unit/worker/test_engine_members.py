@@ -24,9 +24,9 @@ Story = Callable[..., tuple[State[Any], list[str]]]
 def recorder() -> Iterator[PrivateRecorder]:
     """Keeps the runs of the test."""
     found = PrivateRecorder()
-    record_with(lambda: found)
+    before = record_with(lambda: found)
     yield found
-    record_with(lambda: None)
+    record_with(before)
 
 
 @task(key="members.add", tags=["sums"])

@@ -44,9 +44,9 @@ class Remote(PrivateRecorder):
 @pytest.fixture
 def remote() -> Iterator[Remote]:
     recorder = Remote()
-    record_with(lambda: recorder)
+    before = record_with(lambda: recorder)
     yield recorder
-    record_with(lambda: None)
+    record_with(before)
 
 
 @task(key="recorders.own_id")
