@@ -6,55 +6,29 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from shared import commands, keys, notes, records, steering, upkeep
-from shared.commands import AT_ONCE, Cycle, Entrusted, NewRun, Outcome, Recorded, Report, Request, Seat
-from shared.errors import BadEnvelope, ConfigError, LayoutTooNew, MissingResult, RunGone
+from shared.commands import AT_ONCE, Cycle, Entrusted, NewRun, Outcome, Recorded, Report, Seat
+from shared.errors import BadEnvelope, MissingResult, RunGone
 from shared.notes import LogRow, Note
+from shared.on_server import OnServer
 from shared.patrol import Patrol
 from shared.planning import PlanChange, plan
 from shared.results import ResultRecord, ResultRecordMetadata, ResultSource
 from shared.runs import TaskRun
 from shared.seen import Needed, Stray
-from shared.settings import Settings
 from shared.states import State
 from shared.steering import Cleared, QueueChange, Steered
-from shared.transport import Argument, Transport
+from shared.transport import Argument
 from shared.upkeep import Beaten, Buried, Death, HooksDue, Promoted, Pulse, Recount
-from shared.version import LAYOUT
 
 T = TypeVar("T")
-OLDEST_REDIS = (6, 2)
 TRIES = 10
 
 
-class Life(NamedTuple):
-    """A server from its start on: `run_id` is new with each, `age` is in seconds, `replication` names its data set.
-
-    What it does not tell is empty, or infinite. `at` is its clock, in seconds since 1970.
-    """
-
-    run_id: str
-    age: float
-    replication: str
-    at: float
-
-
-class RunLedger:
+class RunLedger(OnServer):
     """Runs in one Redis. Used by any number of threads if its transport is; holds no state of its own."""
-
-    def __init__(self, transport: Transport, settings: Settings) -> None:
-        self._transport = transport
-        self._settings = settings
-
-    @property
-    def address(self) -> str:
-        """`host:port/db` of the Redis that it is in, without credentials."""
-        return self._transport.address
-
-    def _send(self, request: Request[T]) -> T:
-        return request.read(self._transport.evaluate(request.script, request.key_names, request.arguments))
 
     # --- submitting and proposing -------------------------------------------------------------------------------------
 
@@ -184,6 +158,10 @@ class RunLedger:
             answered: list[bool] = self._send(upkeep.strike(strays[start : start + AT_ONCE]))
             struck += answered
         return struck
+
+    def patrol(self) -> Patrol:
+        """Looks for runs that `reconcile` should be asked about."""
+        return Patrol(self._transport)
 
     def write_needs(self, needs: Sequence[Needed]) -> list[bool]:
         """Write how many runs need these results; whether each was as seen. Repeatable: then they are as written."""
@@ -360,67 +338,3 @@ class RunLedger:
             raise MissingResult(f"The result of run '{run_id}' is no longer stored: it expired or was deleted.")
         value = records.result_value(result, traceback, self._settings.max_result)
         return ResultRecord(ResultRecordMetadata(storage_key=key, run_id=run_id), value)
-
-    # --- the server ---------------------------------------------------------------------------------------------------
-
-    def check(self) -> None:
-        """See that this Redis can be used, and mark one that is new to Baton as its own.
-
-        Raises:
-            RedisUnavailable: no answer, or not the right to use it.
-            ConfigError: it is too old, a cluster, or LayoutTooNew: it holds data of a newer Baton.
-        """
-        info = self._info()
-        version = tuple(int(part) for part in info.get("redis_version", "7.0").split(".")[:2])
-        if version < OLDEST_REDIS:
-            raise ConfigError(
-                f"Redis at {self._transport.address} is {info['redis_version']}; Baton needs 6.2 or newer"
-            )
-        if info.get("redis_mode") == "cluster":
-            raise ConfigError(
-                f"Redis at {self._transport.address} is a cluster: RQ's keys carry no hash tags, so Baton needs a "
-                "single primary, with Sentinel or managed failover"
-            )
-        layout = self._send(upkeep.greet())
-        if not layout.isdigit():
-            raise ConfigError(f"Redis at {self._transport.address} holds data of layout {layout!r}")
-        if int(layout) > LAYOUT:
-            raise LayoutTooNew(
-                f"Redis at {self._transport.address} holds data of layout {layout}, this Baton knows {LAYOUT}: "
-                "install that version here, nothing was touched"
-            )
-
-    def server_version(self) -> str:
-        """The server's version, as it tells it."""
-        return self._info().get("redis_version", "unknown")
-
-    def server_life(self) -> Life:
-        """Which life of the server this is, and what time it has."""
-        server, replication, time = self._transport.read([("INFO", "server"), ("INFO", "replication"), ("TIME",)])
-        info = {**_rows_of(server), **_rows_of(replication)}
-        return Life(
-            info.get("run_id", ""),
-            float(info.get("uptime_in_seconds", "inf")),
-            info.get("master_replid", ""),
-            int(time[0]) + int(time[1]) / 1_000_000,
-        )
-
-    def patrol(self) -> Patrol:
-        """Looks for runs that `reconcile` should be asked about."""
-        return Patrol(self._transport)
-
-    def evicting_policy(self) -> str:
-        """By which policy the server drops keys when its memory is full; '' if it drops none, or does not tell."""
-        info = self._info("memory")
-        policy = info.get("maxmemory_policy", "noeviction")
-        return "" if policy == "noeviction" or info.get("maxmemory", "0") == "0" else policy
-
-    def _info(self, section: str = "server") -> dict[str, str]:
-        (text,) = self._transport.read([("INFO", section)])
-        return _rows_of(text)
-
-
-def _rows_of(info: Any) -> dict[str, str]:
-    if isinstance(info, Exception):
-        return {}  # the in-process server has no INFO; others may forbid it
-    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)

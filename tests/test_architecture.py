@@ -39,6 +39,7 @@ COMMAND_DOORS = {
     "shared/follow.py",
     "shared/ledger.py",
     "shared/look.py",
+    "shared/on_server.py",
     "shared/pages.py",
     "shared/patrol.py",
     "shared/records.py",

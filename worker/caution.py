@@ -3,7 +3,7 @@
 # Pure: what the server said and when it was asked by this machine's steady clock come in as arguments.
 """
 
-from shared.ledger import Life
+from shared.on_server import Life
 
 
 class Caution:

@@ -16,7 +16,8 @@ from shared.specs import TaskSpec, registry
 from shared.states import State
 from shared.upkeep import HooksDue
 from worker.attempt import Attempt
-from worker.engine.base import HOOKS_OF, INTERRUPTS
+from worker.engine.base import INTERRUPTS
+from worker.engine.core import HOOKS_OF
 from worker.engine.drivers import SyncTaskRunEngine
 from worker.hand import Hand
 from worker.interrupts import Interrupts

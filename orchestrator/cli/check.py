@@ -11,7 +11,8 @@ from orchestrator.cli.cells import ALARM, Cell, Column
 from orchestrator.cli.common import EXIT_CONFIG, EXIT_UNAVAILABLE, exchange_from, json_option
 from shared import keys
 from shared.errors import RedisUnavailable
-from shared.ledger import OLDEST_REDIS, RunLedger
+from shared.ledger import RunLedger
+from shared.on_server import OLDEST_REDIS
 from shared.version import LAYOUT
 from shared.views.reading import whole
 from shared.views.server import Server, server

@@ -5,8 +5,8 @@
 --       run with this id), GONE or BROKEN (a repeat found it so). The run is PENDING and held; CANCELLED if what
 --       submitted it is being cancelled.
 -- A repeat is known by its operation id, and answers what holds now.
--- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PERSIST
---        PUBLISH RPUSH SADD SET SMEMBERS SPOP SREM TIME TTL TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PERSIST
+--        PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local retention, worker, operation, id = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 

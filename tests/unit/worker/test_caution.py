@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.ledger import Life
+from shared.on_server import Life
 from worker.caution import Caution
 
 LEASE = 30.0
