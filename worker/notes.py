@@ -7,8 +7,12 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
 from shared.clock import now
@@ -42,44 +46,39 @@ class Notes:
 
     def __init__(self, store: Callable[[], None]) -> None:
         self._store = store
+        # A body may be interrupted at any line: what it calls here takes no lock that could stay taken.
+        self._heard: deque[Callable[[], None]] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        self._is_called = False
         self._said: dict[str, _Said] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.waits = False
         """True if something is to be stored."""
 
     def log(self, run_id: str, token: int, attempt: int, level: int, message: str) -> None:
         """A row of a run's log."""
-        with self._lock:
-            said = self._of(run_id, token)
-            said.last += 1
-            said.rows.append(row(said.last, now(), logging.getLevelName(level), attempt, printable(message)))
-            if len(said.rows) > MOST:
-                del said.rows[FIRST]
-        self._arm()
+        self._hear(partial(self._row, run_id, token, attempt, level, message, now()))
 
     def progress(self, run_id: str, token: int, text: str) -> None:
         """How far the run has come; only the last of these is stored."""
-        with self._lock:
-            self._of(run_id, token).progress = printable(text)
-        self._arm()
+        self._hear(partial(self._set, run_id, token, "progress", printable(text)))
 
     def name(self, run_id: str, token: int, name: str) -> None:
         """What the run is called."""
-        with self._lock:
-            self._of(run_id, token).name = printable(name)
-        self._arm()
+        self._hear(partial(self._set, run_id, token, "name", printable(name)))
 
     def store(self, send: Send) -> None:
         """Send what was said; what does not arrive is kept. By one thread at a time, in the order of calls."""
         with self._lock:
+            self.waits = False
+            while self._heard:
+                self._heard.popleft()()
             notes = [
                 Note(said.run_id, said.token, said.name, said.progress, said.last, tuple(said.rows))
                 for said in self._said.values()
                 if said.is_new
             ]
-            self.waits = False
         if not notes:
             return
         try:
@@ -94,22 +93,33 @@ class Notes:
 
     def ended(self, run_id: str) -> None:
         """The run's attempt is over; what waits is stored still."""
-        if not self._said:
-            return
-        with self._lock:
-            said = self._said.get(run_id)
-            if said is not None:
-                said.is_over = True
-                if not said.is_new:
-                    del self._said[run_id]
+        if self._said or self._heard:
+            self._heard.append(partial(self._end, run_id))
 
     def close(self) -> None:
         """End the thread that stores what waits."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._wake.set()
+            self._calls.put(True)
 
     # --- under the lock -----------------------------------------------------------------------------------------------
+
+    def _row(self, run_id: str, token: int, attempt: int, level: int, message: str, at: datetime) -> None:
+        said = self._of(run_id, token)
+        said.last += 1
+        said.rows.append(row(said.last, at, logging.getLevelName(level), attempt, printable(message)))
+        if len(said.rows) > MOST:
+            del said.rows[FIRST]
+
+    def _set(self, run_id: str, token: int, what: str, text: str) -> None:
+        setattr(self._of(run_id, token), what, text)
+
+    def _end(self, run_id: str) -> None:
+        said = self._said.get(run_id)
+        if said is not None:
+            said.is_over = True
+            if not said.is_new:
+                del self._said[run_id]
 
     def _of(self, run_id: str, token: int) -> _Said:
         text = str(token)
@@ -118,7 +128,6 @@ class Notes:
             # An earlier attempt's rows were stored before this one began, or belong to nobody any more.
             said = self._said[run_id] = _Said(run_id, text)
         said.is_new = True
-        self.waits = True
         return said
 
     def _forget(self, note: Note) -> None:
@@ -134,19 +143,22 @@ class Notes:
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
+    def _hear(self, what: Callable[[], None]) -> None:
+        self._heard.append(what)
+        self.waits = True
         if self._thread is None or not self._thread.is_alive():  # a fork takes no thread along
             self._thread = threading.Thread(target=self._run, name="baton-notes", daemon=True)
             self._thread.start()
-        if not self._wake.is_set():
-            self._wake.set()
+        if not self._is_called:
+            self._is_called = True
+            self._calls.put(True)
 
     def _run(self) -> None:
         me = threading.current_thread()
         while self._thread is me:
-            self._wake.wait()
-            self._wake.clear()
+            self._calls.get()
             time.sleep(STORE_AFTER)
+            self._is_called = False
             if self.waits and self._thread is me:
                 try:
                     self._store()
