@@ -21,6 +21,7 @@ from shared.ledger import RunLedger
 from shared.settings import Settings
 from worker.fleet import Fleet
 from worker.hand import Hand
+from worker.lending import lend_through
 from worker.loader import load_tasks
 from worker.loop import WorkLoop
 from worker.options import FleetOptions
@@ -73,7 +74,8 @@ class RunWorker(BaseWorker):
             Exception: whatever a start hook raised.
         """
         line = connect(settings).line(settings.worker_budget)
-        seat = Seat(self.name, self.queue_names(), takes_turns=takes_turns)
+        is_extra = page.is_extra()
+        seat = Seat(self.name, self.queue_names(), awaited_only=is_extra, takes_turns=takes_turns)
         loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -88,8 +90,9 @@ class RunWorker(BaseWorker):
         signal.signal(CLAIM_AGAIN, look)
         loop.interrupts.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+        lend_through(loop.lender, whole_process=True)
         if loop.start():
-            loop.run(burst=burst)
+            loop.run(burst=burst and not is_extra)  # an extra is told when it is not needed any more
         line.close()
 
     def work(self, burst: bool = False, **_options: Any) -> bool:  # type: ignore[override]  # RQ's options are RQ's

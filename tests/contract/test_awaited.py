@@ -121,7 +121,10 @@ def test_an_awaited_run_that_becomes_ready_later_leaves_its_hint_then(store: Sto
     promoted = hints(store)
     reported(store.ledger, seat, report(claim))
     assert (before, promoted, hints(store), faults(store)) == ([], [later], [later, middle], [])
-    assert (tokens_lying(store, "awaited:q"), [c.run_id for c in begun(store.ledger, seated(store.ledger, "w2"), 1)]) == (
+    assert (
+        tokens_lying(store, "awaited:q"),
+        [c.run_id for c in begun(store.ledger, seated(store.ledger, "w2"), 1)],
+    ) == (
         2,
         [later],
     )
