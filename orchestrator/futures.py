@@ -27,6 +27,7 @@ from shared.ledger import RunLedger
 from shared.runs import BaseRunFuture, FlowRun, TaskRun
 from shared.states import State
 from worker.context import current_run_id
+from worker.lending import lending
 
 __all__ = ["RunFuture", "call_on", "call_repr", "check_timeout", "longest", "read_open", "warn_on_a_loop"]
 
@@ -121,7 +122,9 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
         told = threading.Event()
         (end,) = self._watch.enter([self._run_id], lambda _: told.set())
         try:
-            return self._taken(end.found).state if told.wait(longest(timeout)) else None
+            with lending(self._awaited):
+                is_told = told.wait(longest(timeout))
+            return self._taken(end.found).state if is_told else None
         finally:
             self._watch.leave([end])
 
@@ -134,8 +137,9 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
         loop, told = asyncio.get_running_loop(), asyncio.Event()
         (end,) = self._watch.enter([self._run_id], lambda _: call_on(loop, told.set))
         try:
-            async with asyncio.timeout(timeout):
-                await told.wait()
+            with lending(self._awaited):
+                async with asyncio.timeout(timeout):
+                    await told.wait()
         except TimeoutError:
             return None
         finally:
@@ -244,6 +248,9 @@ class RunFuture(BaseRunFuture[R], Generic[R]):
         if current_run_id() == self._run_id:
             raise WouldDeadlock(f"run {self._run_id} would wait for its own end")
         self._watch.check_thread()
+
+    def _awaited(self) -> Iterator[tuple[RunLedger, str]]:
+        yield self._ledger, self._run_id
 
     def _ended(self) -> TaskRun | None:
         """The final record, if the end is known.

@@ -15,7 +15,9 @@ from orchestrator.futures import RunFuture, call_on, check_timeout, longest, rea
 from orchestrator.watch import End, Watch
 from shared.clock import monotonic
 from shared.errors import BatonError, Closed, InvalidCall, WaitTimeout
+from shared.ledger import RunLedger
 from shared.texts import shown
+from worker.lending import lending
 
 R = TypeVar("R")
 
@@ -80,6 +82,10 @@ class Gathering(Generic[R]):
         self.left -= 1
         return future
 
+    def open(self) -> list[tuple[RunLedger, str]]:
+        """The runs that have not ended, each with the ledger where it is; asked in any thread."""
+        return [(future.watch_with()[1], run_id) for run_id, future in list(self._open.items())]
+
     def look(self) -> None:
         """Read once all that are open, in one batch, instead of watching them."""
         found = dict(read_open(self._open.values()))
@@ -132,7 +138,7 @@ class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in th
                 woken.clear()
                 if (future := gathering.take()) is not None:
                     yield future
-                elif self._looks or not self._waited(woken):
+                elif self._looks or not self._waited(woken, gathering):
                     raise self._too_late(gathering)
         finally:
             gathering.end()
@@ -151,16 +157,18 @@ class as_completed(Generic[R]):  # noqa: N801 - called like a function, as in th
                     yield future
                     continue
                 try:
-                    async with asyncio.timeout(0 if self._looks else self._seconds()):
-                        await woken.wait()
+                    with lending(gathering.open):
+                        async with asyncio.timeout(0 if self._looks else self._seconds()):
+                            await woken.wait()
                 except TimeoutError:
                     raise self._too_late(gathering) from None
         finally:
             gathering.end()
 
-    def _waited(self, woken: threading.Event) -> bool:
+    def _waited(self, woken: threading.Event, gathering: Gathering[R]) -> bool:
         warn_on_a_loop()
-        return woken.wait(longest(self._seconds()))
+        with lending(gathering.open):
+            return woken.wait(longest(self._seconds()))
 
     def _seconds(self) -> float | None:
         return None if self._until is None else max(0.0, self._until - monotonic())

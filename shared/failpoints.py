@@ -25,6 +25,7 @@ SWITCHES: Final = {
     "fence": "an attempt that was taken away may report nothing",
     "give_back": "what was begun ahead goes back while a body lasts",
     "guard": "nobody is taken for dead within a lease of a start of Redis",
+    "lending": "a body that waits for other runs lends its slot to them",
     "reap": "what a fleet held is taken from it when its lease is over",
     "reconcile": "fleets look for runs that lie in no place",
     "repeat": "a call is sent again until it is answered",

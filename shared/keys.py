@@ -98,6 +98,11 @@ def wake(queue_name: str) -> str:
     return WAKE + queue_name
 
 
+def wake_awaited(queue_name: str) -> str:
+    """Wake-up tokens for workers that begin only what somebody waits for."""
+    return WAKE_AWAITED + queue_name
+
+
 def queue_settings(name: str) -> str:
     """What an operator set for this queue: paused, cap."""
     return QUEUE_SETTINGS + name

@@ -244,8 +244,12 @@ class RunLedger(OnServer):
         return sum(self._send(steering.drop(entries[start : start + AT_ONCE])) for start in starts)
 
     def wait_for(self, run_ids: Sequence[str]) -> int:
-        """Tell workers that somebody waits for these runs. Repeatable: a hint is no place of a run."""
-        return self._send(steering.wait_for(run_ids))
+        """Tell workers that somebody waits for these runs, and for what those wait for; how many hints were left.
+
+        Of those some thousands are looked at, the rest with the next repeat. A hint is no place of a run, and a repeat
+        leaves none where one lies.
+        """
+        return steering.wait_for_all(self._send, run_ids)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -104,6 +104,7 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "place": ("held, deferred, passed or limit:<name>", _matches(_PLACE)),
     "ties": _MARKED,
     "kids": _MARKED,
+    "awaited": _MARKED,
     "consumers": _MANY,
     "upstreams": _MANY,
     "limits": _NAMED,
@@ -116,7 +117,19 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "passed_at": _SECONDS,
     "last_end": ("lost, given_back, failed, paused or retried", _one_of(*_ENDS_OF_ATTEMPTS)),
 }
-_TIED: Final = ("place", "consumers", "kids", "limits", "idem", "start_within", "upstreams", "flow", "kind", "unique")
+_TIED: Final = (
+    "place",
+    "consumers",
+    "kids",
+    "limits",
+    "idem",
+    "start_within",
+    "upstreams",
+    "flow",
+    "kind",
+    "unique",
+    "awaited",
+)
 """Fields that scripts read only of a run that is marked with `ties`."""
 _PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     StateType.PENDING: (HELD, DEFERRED, PASSED),

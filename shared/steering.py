@@ -1,6 +1,6 @@
 """The commands of clients and operators as data: what steers runs, queues and limits; see `commands.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from shared import keys
@@ -8,6 +8,9 @@ from shared.commands import AT_ONCE, Outcome, Request, text, texts
 from shared.scripts import SCRIPTS
 from shared.settings import Settings
 from shared.transport import Argument
+
+MOST_LOOKS = 20
+"""Calls for what awaited runs wait for themselves."""
 
 
 class Steered(NamedTuple):
@@ -101,9 +104,32 @@ def set_limit(name: str, slots: int | None, decay: float | None = None) -> Reque
     return Request(SCRIPTS["set_limit"], key_names, arguments, int)
 
 
-def wait_for(run_ids: Sequence[str]) -> Request[int]:
-    """Tell workers that somebody waits for these runs; how many hints were left."""
-    return Request(SCRIPTS["await"], [keys.RUNNING], [len(run_ids), *run_ids], int)
+class Awaited(NamedTuple):
+    """How many hints were left, and the runs that one call had no time for."""
+
+    hints: int
+    rest: list[str]
+
+
+def wait_for(run_ids: Sequence[str]) -> Request[Awaited]:
+    """Tell workers that somebody waits for these runs."""
+    return Request(SCRIPTS["await"], [keys.RUNNING], [len(run_ids), *run_ids], _awaited)
+
+
+def _awaited(answer: Any) -> Awaited:
+    return Awaited(answer[0], texts(answer[1]))
+
+
+def wait_for_all(send: Callable[[Request[Awaited]], Awaited], run_ids: Sequence[str]) -> int:
+    """Tell so of these runs, and of what they wait for themselves, in as many calls as it takes; the hints in all."""
+    todo, hints = list(run_ids), 0
+    for _ in range(MOST_LOOKS + len(run_ids) // AT_ONCE):
+        if todo:
+            answer = send(wait_for(todo[:AT_ONCE]))
+            hints += answer.hints
+            # What is reached from these comes first: it is looked down to what waits for nobody.
+            todo = [*reversed(answer.rest), *todo[AT_ONCE:]]
+    return hints
 
 
 def drop(entries: Sequence[str]) -> Request[int]:

@@ -38,7 +38,6 @@ class Beats:
             "hostname": socket.gethostname(),
             "version": __version__,
             "python_version": sys.version,
-            "slots": 1,
             **fields,
         }
         self._at = 0.0
@@ -59,8 +58,11 @@ class Beats:
         """
         self._ledger.announce(hooked_tasks(registry.specs()))
         sent = monotonic()
-        fields: dict[str, Argument] = {**self._fields, "birth": iso(now()), "state": "idle"}
-        self._ledger.beat([Pulse(name, self._queues, fields, is_new=True) for name, _ in births])
+        pulses = []
+        for name, page in births:
+            fields = {**self._fields, "slots": _slots(page), "birth": iso(now()), "state": "idle"}
+            pulses.append(Pulse(name, self._queues, fields, is_new=True))
+        self._ledger.beat(pulses)
         for _, page in births:
             page.beaten(sent)
         self._at = 0.0  # once more at once: now the registrations can name their processes
@@ -90,7 +92,14 @@ class Beats:
         fields: dict[str, Argument] = {
             **self._fields,
             "pid": child.pid,
+            "slots": _slots(child.page),
+            "parked": int(child.page.is_parked()),
             "quiet": int(is_quiet),
             "current_job_working_time": f"{monotonic() - body.since if body else 0:.3f}",
         }
         return Pulse(child.name, self._queues, fields)
+
+
+def _slots(page: Page) -> int:
+    """An extra has none of its own: it works in one that is lent."""
+    return 0 if page.is_extra() else 1

@@ -1,7 +1,7 @@
 """The supervisor of a fleet: keeps its children alive until it is told to stop. One thread, no body, nothing of RQ.
 
 What it waits for is in `_pause`; what it does then, in `_pass`. Births are in `child.py`, the other duties in a module
-each: `beats`, `deaths`, `endings`, `neighbours`, `recycling`, `watchdog`, `housekeeping`, `health`.
+each: `beats`, `deaths`, `endings`, `extras`, `neighbours`, `recycling`, `watchdog`, `housekeeping`, `health`.
 
 # Order at a child's death: its runs go back first, then a new child may begin them.
 """
@@ -27,6 +27,7 @@ from worker.child import Child, Work, fork
 from worker.deaths import Deaths
 from worker.ears import Ears
 from worker.endings import DEAF, Endings
+from worker.extras import Extras, without_extras
 from worker.health import Condition, Health
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
 from worker.neighbours import Neighbours
@@ -76,6 +77,7 @@ class Fleet:
         fields = {"fleet": self.name, "tasks": " ".join(tasks), "labels": ",".join(options.labels)}
         self._beats = Beats(self._ledger, queues, fields, settings)
         self._deaths = Deaths(self._ledger, settings)
+        self._extras = Extras(concurrency)
         self._recycling = Recycling(options)
         self._watchdog = Watchdog(settings.watchdog, settings.hook_timeout)
         self._neighbours = Neighbours(self._ledger, settings)
@@ -88,6 +90,7 @@ class Fleet:
         self._spawn_at = 0.0
         self._is_quiet = False
         self._drained: set[str] = set()
+        self._ring: Callable[[], object] = lambda: None
         self._passed_at = monotonic()
 
     def run(self, *, burst: bool = False) -> int:
@@ -100,6 +103,7 @@ class Fleet:
         self._prepare_to_fork()
         try:
             with Signals(self._grace) as signals:
+                self._ring = signals.ring
                 self._health.open()
                 self._spawn(self._concurrency)
                 log.info("fleet %s: %d workers on %s", self.name, self._concurrency, ", ".join(self._queues))
@@ -133,12 +137,16 @@ class Fleet:
         gc.collect()
         gc.freeze()
 
-    def _spawn(self, count: int) -> None:
-        births = [(self._new_name(), Page()) for _ in range(count)]
+    def _spawn(self, count: int, *, extra: bool = False) -> None:
+        births = [(self._new_name(), Page(self._ring)) for _ in range(count)]
+        for _, page in births:
+            page.limit(self._recycling.most_runs())
+            if extra:
+                page.make_extra()
+            else:
+                page.quiet(on=self._is_quiet)
         self._beats.first(births)
         for name, page in births:
-            page.limit(self._recycling.most_runs())
-            page.quiet(on=self._is_quiet)
             pid = fork(name, page, self._work, self._inherited())
             self._children[pid] = Child(name, page, pid, Endings(page, pid, self._settings), monotonic())
 
@@ -151,14 +159,26 @@ class Fleet:
         return (self._line.close, self._promoter.close, self._ears.close, self._health.close)
 
     def _replace_missing(self, signals: Signals) -> None:
-        missing = self._concurrency - len(self._children)
-        if missing <= 0 or signals.stops or monotonic() < self._spawn_at:
+        if not signals.stops:
+            self._spawn_soon(self._concurrency - len(self._slots()))
+
+    def _match_parked(self, signals: Signals) -> None:
+        """As many extras as bodies are parked. Also in a fleet that stops or is quiet: what runs there is to end."""
+        self._extras.look(self._children.values(), at_once=signals.stops > 0 or not self._concurrency)
+        if monotonic() < signals.stop_by:
+            self._spawn_soon(self._extras.missing, extra=True)
+
+    def _spawn_soon(self, count: int, *, extra: bool = False) -> None:
+        if count <= 0 or monotonic() < self._spawn_at:
             return
         try:
-            self._spawn(missing)
+            self._spawn(count, extra=extra)
         except (RedisUnavailable, OSError) as error:  # an OSError: no process or no memory is to be had just now
             log.warning("no new worker: %s", error)
             self._spawn_at = monotonic() + PAUSE_AFTER_ERROR
+
+    def _slots(self) -> Sequence[Child]:
+        return without_extras(self._children.values())
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -168,6 +188,7 @@ class Fleet:
         self._end_overdue()
         self._bury_dead(burst=burst)
         self._replace_missing(signals)
+        self._match_parked(signals)
         self._beat()
         self._stacks.run()
         self._systemd.alive()
@@ -178,10 +199,10 @@ class Fleet:
     def _pause(self, signals: Signals) -> None:
         """Sleep until a child ends, a signal or a probe comes, or something is due."""
         timers = [signals.stop_by - monotonic(), self._deaths.due_in()]
-        timers += [each.due_in() for each in (self._stacks, self._health, self._systemd)]
+        timers += [each.due_in() for each in (self._stacks, self._health, self._systemd, self._extras)]
         if self._children:
             timers += [self._beats.due_in(), self._watchdog.due_in()]
-        if len(self._children) < self._concurrency and not signals.stops:
+        if self._extras.missing or (len(self._slots()) < self._concurrency and not signals.stops):
             timers.append(self._spawn_at - monotonic())
         promoter = ears = None
         if not self._beats.cut_off:
@@ -211,7 +232,7 @@ class Fleet:
             log.info(
                 "fleet %s: %s", self.name, "quiet, it begins nothing more" if self._is_quiet else "begins runs again"
             )
-            for child in self._children.values():
+            for child in self._slots():
                 child.quiet(on=self._is_quiet)
             self._beats.hasten()
         if signals.stops and monotonic() >= signals.stop_by:
@@ -221,7 +242,7 @@ class Fleet:
             self._pass_on_stop()
 
     def _pass_on_stop(self) -> None:
-        untold = [child for child in self._children.values() if not child.told_to_stop]
+        untold = [child for child in self._slots() if not child.told_to_stop]
         for child in untold:
             child.tell_to_stop()
         if untold:
@@ -236,12 +257,12 @@ class Fleet:
             if not pid:
                 continue
             del self._children[child.pid]
-            is_recycled = child.told_to_stop or child.page.is_spent()
+            was_sent = child.told_to_stop or child.page.is_spent() or child.page.is_extra()
             death = self._deaths.record(child, os.waitstatus_to_exitcode(status))
             if self._deaths.pause:
                 self._spawn_at = monotonic() + self._deaths.pause
             child.close()
-            if burst and not (death.why or child.ended_by_us or is_recycled):
+            if burst and not (death.why or child.ended_by_us or was_sent):
                 self._concurrency -= 1  # it found nothing left to do
         self._deaths.report()
 
@@ -286,12 +307,13 @@ class Fleet:
 
     def _drain(self, answer: Beaten, by_name: Mapping[str, Child]) -> None:
         """Have workers finish and end, without successors. However long it takes: whoever is in a hurry sends TERM."""
-        wanted = by_name if answer.drains_all else answer.draining
+        wanted = {child.name for child in self._slots()} if answer.drains_all else answer.draining
         fresh = set(wanted) - self._drained
         for name in fresh:
             log.info("worker %s: drained, it finishes what runs and ends", name)
             self._drained.add(name)
-            self._concurrency -= 1
+            if not by_name[name].page.is_extra():
+                self._concurrency -= 1
             by_name[name].tell_to_stop()
         if answer.drains_all:
             self._concurrency = 0  # also for those that had no successor yet
@@ -300,7 +322,7 @@ class Fleet:
 
     def _tell_of_hooks(self) -> None:
         """Hooks are due: one child is to call them, best one that has nothing else to do."""
-        willing = [child for child in self._children.values() if not (child.told_to_stop or child.ended_by_us)]
+        willing = [child for child in self._slots() if not (child.told_to_stop or child.ended_by_us)]
         idle = [child for child in willing if not child.page.started()]
         if willing and not self._is_quiet:
             child = random.choice(idle or willing)  # noqa: S311 - spreads load, guards nothing
@@ -311,8 +333,8 @@ class Fleet:
     # --- health -------------------------------------------------------------------------------------------------------
 
     def _condition(self, signals: Signals) -> Condition:
-        children = self._children.values()
-        still = [child.name for child in children if self._watchdog.still_for(child) > self._settings.watchdog]
+        children, longest = self._slots(), self._settings.watchdog
+        still = [child.name for child in self._children.values() if self._watchdog.still_for(child) > longest]
         return Condition(
             fleet=self.name,
             workers=len(children),

@@ -8,11 +8,11 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.errors import RedisUnavailable
 from shared.failpoints import failpoint
-from shared.keys import wake
+from shared.keys import wake, wake_awaited
 from shared.settings import Settings
 from shared.transport import Line
 from worker.attempt import execute
@@ -20,6 +20,7 @@ from worker.flusher import Flusher
 from worker.hand import BUSY, Buried, Hand
 from worker.interrupts import Interrupts
 from worker.left_hooks import LeftHooks
+from worker.lending import Lender
 from worker.page import Page
 from worker.process_hooks import run_start_hooks, run_stop_hooks
 
@@ -33,21 +34,25 @@ class Woken(BaseException):
 
 
 class WorkLoop:
-    """Works until `stop`, or until nothing is left to do with `burst`."""
+    """Works until `stop`, or until nothing is left to do with `burst`. `rest` waits while nothing may be begun."""
 
     def __init__(self, hand: Hand, line: Line, page: Page, queues: Sequence[str], settings: Settings) -> None:
         self.stopping = False
         self.idle = False
         self.in_hooks = False
+        self.rest: Callable[[float], object] = time.sleep
         self._hand = hand
         self._line = line
         self._page = page
-        self._wake_lists = [wake(queue) for queue in queues]
+        list_of = wake_awaited if page.is_extra() else wake
+        self._wake_lists = [list_of(queue) for queue in queues]
         self._settings = settings
         self._flusher = Flusher(hand)
         self._left = page.most_runs() or sys.maxsize
+        self._is_extra = page.is_extra()
         self.interrupts = Interrupts(page)
         self._left_hooks = LeftHooks(hand, page, self.interrupts, settings)
+        self.lender = Lender(page)
 
     def wake(self) -> None:
         """End the wait of this thread, if it waits. In a signal handler."""
@@ -94,6 +99,7 @@ class WorkLoop:
         finally:
             self._flusher.close()
             self._hand.notes.close()
+            self.lender.end()
             run_stop_hooks()
 
     def _round(self, *, burst: bool) -> bool:
@@ -124,12 +130,24 @@ class WorkLoop:
         return (0, QUIET) if self._page.is_quiet() else (self._left, BUSY)
 
     def _work_off(self) -> None:
-        while not self.stopping and not self._page.is_quiet() and (claim := self._hand.take()) is not None:
+        self.lender.open()
+        try:
+            self._execute_all()
+        finally:
+            self.lender.close()
+
+    def _execute_all(self) -> None:
+        while not self._is_over() and (claim := self._hand.take()) is not None:
             report = execute(claim, self._hand, self._page, self.interrupts, self._settings)
             if report is not None:
                 self._hand.done(report)
             self._left -= 1
             self.stopping = self.stopping or not self._left
+
+    def _is_over(self) -> bool:
+        # An extra is quiet whenever the body goes on that it works for, many times a second: it ends its batch, which
+        # takes milliseconds, where every run in it would come and go.
+        return self.stopping or (self._page.is_quiet() and not self._is_extra)
 
     def _wait(self, *, is_quiet: bool) -> None:
         seconds = self._settings.idle_wait * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load, guards nothing
@@ -139,7 +157,7 @@ class WorkLoop:
             if self.stopping or self._page.is_quiet() != is_quiet or self._left_hooks.are_due():
                 return
             if is_quiet:
-                time.sleep(seconds)  # not at the lists: a token that wakes one who begins nothing is lost
+                self.rest(seconds)  # not at the lists: a token that wakes one who begins nothing is lost
             elif self._line.pop(self._wake_lists, seconds):
                 failpoint("wake.taken")
         except RedisUnavailable as error:

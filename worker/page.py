@@ -6,6 +6,7 @@
 
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.clock import monotonic
@@ -20,9 +21,8 @@ _CANCEL = struct.Struct("<Q")
 _COUNT = struct.Struct("<Q")
 _FLAG = struct.Struct("<?")
 _BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
-_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT = 512, 576, 640, 704, 768
-_HOOKS_TOLD_AT = 896
-_HOOK_AT = 960
+_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT, _PARKED_AT = 512, 576, 640, 704, 768, 832
+_HOOKS_TOLD_AT, _HOOK_AT, _EXTRA_AT = 896, 960, 1024
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ class Body:
 
 
 class Page:
-    """One anonymous page of shared memory; made before the fork, it is both sides' own."""
+    """One anonymous page of shared memory; made before the fork, it is both sides' own.
 
-    def __init__(self) -> None:
+    `ring` is called on the child's side when there is something in it that the supervisor does not wait for.
+    """
+
+    def __init__(self, ring: Callable[[], object] = lambda: None) -> None:
+        self._ring = ring
         self._memory = mmap.mmap(-1, _SIZE)
         self._rounds = 0
         self._runs = 0
@@ -81,6 +85,12 @@ class Page:
         """It has ended."""
         _BEAT.pack_into(self._memory, _HOOK_AT, 0.0)
 
+    def park(self, *, on: bool) -> None:
+        """What is executed waits for other runs, and lends its slot to them; or goes on."""
+        if on != self.is_parked():
+            _FLAG.pack_into(self._memory, _PARKED_AT, on)
+            self._ring()
+
     def in_start_hooks(self, *, on: bool) -> None:
         """The child runs its start hooks, which may take any time; or has done so."""
         _FLAG.pack_into(self._memory, _HOOKS_AT, on)
@@ -96,6 +106,10 @@ class Page:
     def hooks_told(self) -> int:
         """How often the supervisor told of hooks that are due."""
         return int(_COUNT.unpack_from(self._memory, _HOOKS_TOLD_AT)[0])
+
+    def is_extra(self) -> bool:
+        """True if the child is to begin only what somebody waits for."""
+        return bool(_FLAG.unpack_from(self._memory, _EXTRA_AT)[0])
 
     def is_cancelled(self, token: int) -> bool:
         """True if the supervisor wants the attempt with this token ended."""
@@ -137,6 +151,14 @@ class Page:
         """Seconds since code of the user's outside of a body began; None if there is none."""
         (since,) = _BEAT.unpack_from(self._memory, _HOOK_AT)
         return float(monotonic() - since) if since else None
+
+    def is_parked(self) -> bool:
+        """True while what the child executes waits for other runs."""
+        return bool(_FLAG.unpack_from(self._memory, _PARKED_AT)[0])
+
+    def make_extra(self) -> None:
+        """Have the child, from its birth on, begin only what somebody waits for."""
+        _FLAG.pack_into(self._memory, _EXTRA_AT, True)
 
     def limit(self, runs: int) -> None:
         """Have the child end after so many runs."""

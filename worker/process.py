@@ -23,6 +23,7 @@ from worker.engine.ledger_recorder import LedgerRecorder
 from worker.engine.recording import record_in_worker
 from worker.fleet import Fleet
 from worker.hand import Hand
+from worker.lending import lend_through
 from worker.loader import load_tasks
 from worker.loop import WorkLoop
 from worker.options import FleetOptions
@@ -75,7 +76,8 @@ class RunWorker(BaseWorker):
             Exception: whatever a start hook raised.
         """
         line = connect(settings).line(settings.worker_budget)
-        seat = Seat(self.name, self.queue_names(), takes_turns=takes_turns)
+        is_extra = page.is_extra()
+        seat = Seat(self.name, self.queue_names(), awaited_only=is_extra, takes_turns=takes_turns)
         loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -92,8 +94,9 @@ class RunWorker(BaseWorker):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
         recorder = LedgerRecorder(connect(settings), settings)
         record_in_worker(recorder)
+        lend_through(loop.lender, whole_process=True)
         if loop.start():
-            loop.run(burst=burst)
+            loop.run(burst=burst and not is_extra)  # an extra is told when it is not needed any more
         recorder.close()
         line.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from shared.clock import monotonic
 from shared.errors import ConfigError
 from worker.child import Child
+from worker.extras import without_extras
 from worker.options import FleetOptions
 
 JITTER = 0.1
@@ -85,7 +86,7 @@ class Recycling:
         """The children to be replaced now, of a fleet that is to have so many; each with the reason in words."""
         self._limits = {child.pid: self._limits.get(child.pid) or self._draw(child) for child in children}
         # One that was told and is in a body works still, perhaps for hours.
-        working = sum(child.page.rounds()[0] > 0 and not _is_leaving(child) for child in children)
+        working = sum(child.page.rounds()[0] > 0 and not _is_leaving(child) for child in without_extras(children))
         most = max(1, wanted // SHARE) - (wanted - working)
         over = [(child, why) for child in children if not child.told_to_stop and (why := self._why(child))]
         return over[: max(0, most)]

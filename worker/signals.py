@@ -4,6 +4,7 @@
 # heeds is said in `worker.process`.
 """
 
+import contextlib
 import faulthandler
 import signal
 import socket
@@ -47,6 +48,11 @@ class Signals:
             signal.signal(number, handler)
         self.woken.close()
         self._writable.close()
+
+    def ring(self) -> None:
+        """Wake the supervisor: called in a child, which has this end of the socket too."""
+        with contextlib.suppress(OSError):  # full: it is woken already; broken: it has ended, and so does this child
+            self._writable.send(b"\0")
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stops += 1

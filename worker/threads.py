@@ -4,11 +4,13 @@ What differs: time limits cannot interrupt, a body that ends its process ends ev
 """
 
 import logging
+import queue
 import random
 import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from shared.clock import iso, monotonic, now
 from shared.commands import Seat
@@ -22,9 +24,11 @@ from shared.specs import registry
 from shared.transport import Line
 from shared.upkeep import Death, Pulse
 from shared.version import __version__
+from worker.extras import Extras, without_extras
 from worker.hand import Buried, Hand
 from worker.housekeeping import Upkeep, keep_going
 from worker.left_hooks import hooked_tasks
+from worker.lending import lend_through
 from worker.loop import WorkLoop
 from worker.page import Page
 
@@ -35,14 +39,34 @@ STOP_SECONDS = 5.0
 class _Member:
     """One worker thread: its loop, its page, its name."""
 
-    def __init__(self, name: str, queues: Sequence[str], line: Line, settings: Settings) -> None:
-        self.name = name
-        self.page = Page()
-        hand = Hand(RunLedger(line, settings), Seat(name, queues), self.page, settings)
+    def __init__(self, page: Page, queues: Sequence[str], line: Line, settings: Settings) -> None:
+        self.name = f"thread-{secrets.token_hex(6)}"
+        self.page = page
+        self.told_to_stop = False
+        self.line = line
+        hand = Hand(
+            RunLedger(line, settings), Seat(self.name, queues, awaited_only=page.is_extra()), self.page, settings
+        )
         self.loop = WorkLoop(hand, line, self.page, queues, settings)
-        self.thread = threading.Thread(target=self._work, name=f"baton-{name}", daemon=True)
+        self.loop.rest = self._rest
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name=f"baton-{self.name}", daemon=True)
+
+    def tell_to_stop(self) -> None:
+        """Have it finish what runs, give back the rest, and end."""
+        self.told_to_stop = self.loop.stopping = True
+
+    def quiet(self, *, on: bool) -> None:
+        """Have it begin nothing more, or begin again."""
+        self.page.quiet(on=on)
+        self._told.put(None)
+
+    def _rest(self, seconds: float) -> None:
+        with suppress(queue.Empty):
+            self._told.get(timeout=seconds)
 
     def _work(self) -> None:
+        lend_through(self.loop.lender, whole_process=False)
         try:
             if self._start():
                 self.loop.run()
@@ -61,6 +85,13 @@ class _Member:
         return False
 
 
+def _end(members: Sequence[_Member], until: float) -> None:
+    for member in members:
+        member.tell_to_stop()
+    for member in members:
+        member.thread.join(max(0.0, until - monotonic()))
+
+
 class ThreadFleet:
     """Worker threads and one that beats for them and keeps house. Runs until `close`."""
 
@@ -72,25 +103,72 @@ class ThreadFleet:
         self._ledger = RunLedger(self._line, settings)
         self._closing = threading.Event()
         self._announced: list[str] = []
-        names = [f"thread-{number + 1}-{secrets.token_hex(4)}" for number in range(concurrency)]
-        self._members = [_Member(name, queues, self._exchange.line(), settings) for name in names]
         self._announce()
-        self._beat(is_new=True)
+        # Who parks starts an extra itself: the thread that keeps house waits in Redis, and nothing wakes it.
+        self._lock = threading.Lock()
+        self._look_again = False
+        self._extras = Extras(concurrency)
+        self._members = [self._member(Page(self._match_parked)) for _ in range(concurrency)]
+        self._start(self._ledger, self._members)
         self._keeper = threading.Thread(target=self._keep_house, name="baton-keeper", daemon=True)
-        for member in self._members:
-            member.thread.start()
         self._keeper.start()
 
     def close(self) -> None:
         """Let what runs finish for some seconds, give back the rest, and end the threads."""
-        for member in self._members:
-            member.loop.stopping = True
-        for member in self._members:
-            member.thread.join(STOP_SECONDS)
+        until = monotonic() + STOP_SECONDS
+        _end(without_extras(self._members), until)  # what is parked needs the extras for its end
         self._closing.set()
         self._keeper.join(STOP_SECONDS)
-        self._ledger.reap([Death(member.name, "", member.page.started()) for member in self._members])
+        with self._lock:
+            members = self._members
+        _end(members, until)
+        self._bury(members)
         self._exchange.close()
+
+    def _member(self, page: Page) -> _Member:
+        return _Member(page, self._queues, self._exchange.line(), self._settings)
+
+    def _start(self, ledger: RunLedger, members: Sequence[_Member]) -> None:
+        self._beat(ledger, members, is_new=True)
+        for member in members:
+            member.thread.start()
+
+    def _match_parked(self) -> None:
+        """As many extras as bodies are parked. In any thread, a finalizer too: so nobody waits for the lock."""
+        self._look_again = True
+        while self._look_again and self._lock.acquire(blocking=False):
+            try:
+                self._look_again = False
+                self._start_missing()
+            finally:
+                self._lock.release()
+
+    def _start_missing(self) -> None:
+        self._extras.look(self._members)
+        born = []
+        for _ in range(0 if self._closing.is_set() else self._extras.missing):
+            page = Page(self._match_parked)
+            page.make_extra()
+            born.append(self._member(page))
+        if born:
+            try:
+                self._start(RunLedger(self._exchange, self._settings), born)
+            except (RedisUnavailable, RuntimeError) as error:  # the latter: no more threads are to be had
+                log.warning("no new worker: %s", error)  # the keeper tries again
+            else:
+                self._members = [*self._members, *born]
+
+    def _bury_ended(self) -> None:
+        with self._lock:
+            ended = [member for member in self._members if member.page.is_extra() and not member.thread.is_alive()]
+            self._members = [member for member in self._members if member not in ended]
+        if ended:
+            self._bury(ended)
+        for member in ended:
+            member.line.close()
+
+    def _bury(self, members: Sequence[_Member]) -> None:
+        self._ledger.reap([Death(member.name, "", member.page.started()) for member in members])
 
     def _keep_house(self) -> None:
         upkeep = Upkeep(self._ledger, self._settings, len(self._members))
@@ -98,13 +176,15 @@ class ThreadFleet:
         while not self._closing.is_set():
             try:
                 if monotonic() >= beat_at:
-                    self._beat()
+                    self._beat(self._ledger, self._members)
                     beat_at = monotonic() + self._settings.beat
                 upkeep.run()
                 self._announce()
+                self._match_parked()
+                self._bury_ended()
                 promoted = keep_going(self._ledger)
                 if not {*self._queues}.isdisjoint(promoted.hooked):
-                    random.choice(self._members).page.tell_of_hooks()  # noqa: S311 - spreads load
+                    random.choice(without_extras(self._members)).page.tell_of_hooks()  # noqa: S311 - spreads load
                 due = promoted.next_due
                 longest = self._settings.idle_wait if due is None else min(due, self._settings.idle_wait)
                 self._line.pop([WAKE_DUE], max(longest, 0.001))
@@ -118,18 +198,21 @@ class ThreadFleet:
             self._ledger.announce(hooked)
             self._announced = hooked
 
-    def _beat(self, *, is_new: bool = False) -> None:
+    def _beat(self, ledger: RunLedger, members: Sequence[_Member], *, is_new: bool = False) -> None:
         fields: dict[str, str | int] = {
             "queues": ",".join(self._queues),
             "version": __version__,
             "fleet": "threads",
-            "slots": 1,
         }  # no `tasks`: every task of this process is known here, also one that is defined later
         if is_new:
             fields |= {"birth": iso(now()), "state": "idle"}
         sent = monotonic()
-        answer = self._ledger.beat([Pulse(member.name, self._queues, fields, is_new) for member in self._members])
-        for member in self._members:
+        pulses = [
+            Pulse(member.name, self._queues, {**fields, "slots": int(not member.page.is_extra())}, is_new)
+            for member in members
+        ]
+        answer = ledger.beat(pulses)
+        for member in members:
             member.page.beaten(sent)
             for ended in answer.to_cancel:
                 if ended.worker == member.name:

@@ -3,8 +3,8 @@
 -- ARGV: process, name of the hold.
 -- Answer: 1 if it held slots, 0 if not: it waited, or somebody has taken them.
 -- Repeatable: what was given back is not there any more.
--- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SREM TIME TYPE
---        ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SREM TIME
+--        TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local wrong = misfit(KEYS[1], 'hash') or misfit(LEASES, 'zset')
 if wrong then return redis.error_reply(wrong) end

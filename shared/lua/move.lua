@@ -5,8 +5,8 @@
 --       others. What a process holds, is paused or waits for a slot of a limit stays: it lies in no place of the queue.
 --       Fewer looked at than asked for: nothing is left. A cap of the other queue is for those that submit.
 -- Repeatable: what was moved is not there any more.
--- Calls: EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LRANGE LTRIM PUBLISH RPUSH SADD
---        TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPUSH LRANGE LTRIM PUBLISH RPUSH SADD TIME
+--        TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local from, to, most, actor = ARGV[1], ARGV[2], tonumber(ARGV[3]), given(ARGV[4])
 local message, moved, looked = 'Moved from queue ' .. from .. ' to ' .. to .. '.', 0, 0

@@ -319,5 +319,6 @@ local function untie(run)
     call('EXPIRE', IDEMPOTENCY .. run.idem, 86400)
   end
   try('ZREM', DEADLINES, run.id)
+  if run.awaited then call('HDEL', run.key, 'awaited') end
   if run.kids and run.type == 'CANCELLED' then continue_with('children', run.id, 0) end
 end

@@ -113,7 +113,7 @@ end
 
 -- ------------------------------------------------------------------------------------------- counters and wake-ups
 
-local counted, woken, heads, tails = {}, {}, {}, {}
+local counted, woken, heads, tails, hints = {}, {}, {}, {}, {}
 
 local function count(key, field, by)
   local fields = counted[key]
@@ -130,15 +130,24 @@ local function wake(list, tokens)
   woken[list] = (woken[list] or 0) + tokens
 end
 
--- Puts a run that waits into its queue, at the tail or at the head; in either order the first one named begins first.
-local function enqueue(run, at_head)
-  local lists = at_head and heads or tails
+local function note(lists, run)
   local ids = lists[run.queue]
   if not ids then
     ids = {}
     lists[run.queue] = ids
   end
   ids[#ids + 1] = run.id
+end
+
+-- Leaves a hint that somebody waits for this run, which lies in its queue.
+local function hint(run)
+  note(hints, run)
+end
+
+-- Puts a run that waits into its queue, at the tail or at the head; in either order the first one named begins first.
+local function enqueue(run, at_head)
+  note(at_head and heads or tails, run)
+  if run.awaited then hint(run) end
 end
 
 local function push_all(lists, at_head)
@@ -153,9 +162,19 @@ local function push_all(lists, at_head)
   end
 end
 
+-- A hint that cannot be written costs time, and no run.
+local function push_hints()
+  for queue, ids in pairs(hints) do
+    for i = 1, #ids do try('RPUSH', AWAITED .. queue, ids[i]) end
+    wake(WAKE_AWAITED .. queue, #ids)
+  end
+  hints = {}
+end
+
 local function flush()
   push_all(tails)
   push_all(heads, true)
+  push_hints()
   for key, fields in pairs(counted) do
     for field, by in pairs(fields) do
       -- By the field and not by the number: once a sum has a fraction, HINCRBY refuses it.
@@ -200,7 +219,8 @@ local function number_in(field)
 end
 
 -- What only runs have that are tied to others, to a place of their own or to a deadline: those have the field `ties`.
-local TIES = { 'place', 'consumers', 'kids', 'limits', 'idem', 'start_within', 'upstreams', 'flow', 'kind', 'unique' }
+local TIES = { 'place', 'consumers', 'kids', 'limits', 'idem', 'start_within', 'upstreams', 'flow', 'kind',
+  'unique', 'awaited' }
 
 -- Reads a run. Answers the run, or nil and why: 'GONE' (no such run) or 'BROKEN' (not readable as a run of ours). A third
 -- answer tells that the run itself is well, but a place of its queue is not ours: it cannot be moved before that is mended.

@@ -9,8 +9,8 @@
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
 -- everything goes back uncounted.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH
---        LRANGE LTRIM PUBLISH RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE
---        ZREM ZSCORE
+--        LRANGE LTRIM PUBLISH RPUSH SET SISMEMBER SMEMBERS SPOP SREM TIME TYPE XADD ZADD ZCARD ZRANGE ZRANGEBYSCORE ZREM
+--        ZSCORE
 
 local budget, crash_retention, cancel_retention = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local named = tonumber(ARGV[4])

@@ -3,8 +3,8 @@
 -- ARGV: process, for how many seconds a hold may be unknown, how many that it knows, their names.
 -- Answer: how many were given back.
 -- Repeatable: what was given back is not there any more.
--- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SREM TIME
---        TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
+-- Calls: DEL EXISTS EXPIRE HDEL HGET HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPUSH LTRIM PUBLISH RPUSH SREM
+--        TIME TYPE ZADD ZCARD ZRANGE ZREM ZSCORE
 
 local process, grace, known, given_back = ARGV[1], tonumber(ARGV[2]), {}, 0
 for i = 1, tonumber(ARGV[3]) do known[ARGV[3 + i]] = true end

@@ -2,6 +2,7 @@
 
 from shared.commands import Seat
 from shared.ids import new_id
+from shared.upkeep import Death
 from tests.support.invariants import faults
 from tests.support.ledgers import (
     KEPT,
@@ -14,10 +15,12 @@ from tests.support.ledgers import (
     quarantined,
     queued,
     report,
+    reported,
     seated,
     submitted,
     tokens_lying,
 )
+from tests.support.waiting import eventually
 
 
 def hints(store: Store, queue: str = "q") -> list[str]:
@@ -41,9 +44,17 @@ def test_a_hint_is_no_place_of_a_run(store: Store) -> None:
     assert (faults(store), one_begun(store.ledger, seated(store.ledger)).run_id) == ([], run_id)
 
 
+def test_a_hint_is_left_once_while_it_lies_and_again_once_it_is_lost(store: Store) -> None:
+    first, second = submitted(store.ledger, 2)
+    left = [store.ledger.wait_for([first, second, first]) for _ in range(3)]
+    store.client.delete("baton:awaited:q")
+    assert (left, store.ledger.wait_for([second]), hints(store)) == ([2, 0, 0], 1, [second])
+
+
 def test_a_repeated_hint_begins_nothing_twice(store: Store) -> None:
     run_id = one_submitted(store.ledger)
-    assert [store.ledger.wait_for([run_id]) for _ in range(2)] == [1, 1]
+    store.ledger.wait_for([run_id])
+    store.client.rpush("baton:awaited:q", run_id)
     seat = seated(store.ledger)
     assert [claim.run_id for claim in store.ledger.cycle(seat, [], 5).claims] == [run_id]
     assert (hints(store), quarantined(store), faults(store)) == ([], [], [])
@@ -75,18 +86,66 @@ def test_who_waits_for_a_run_waits_for_what_that_waits_for(store: Store) -> None
     assert queued(store) == [other, root]
 
 
-def test_a_look_for_what_is_awaited_ends(store: Store) -> None:
+def test_what_is_too_much_for_one_call_is_awaited_all_the_same(store: Store) -> None:
     upstreams = submitted(store.ledger, 600)
     run_id = one_submitted(store.ledger, ties=[("up", upstream) for upstream in upstreams])
-    left = store.ledger.wait_for([run_id, run_id])
-    assert (left, len(hints(store))) == (498, 498)
+    assert (store.ledger.wait_for([run_id, run_id]), sorted(hints(store))) == (600, sorted(upstreams))
 
 
-def test_only_what_lies_in_a_queue_is_hinted_at(store: Store) -> None:
+def test_a_long_chain_is_looked_down_to_what_waits_for_nobody(store: Store) -> None:
+    root = one_submitted(store.ledger)
+    wide = submitted(store.ledger, 510, ties=[("up", root)])
+    leaf = one_submitted(store.ledger, ties=[("up", run_id) for run_id in wide])
+    for _ in range(510):
+        leaf = one_submitted(store.ledger, ties=[("up", leaf)])
+    assert (store.ledger.wait_for([leaf]), hints(store)) == (1, [root])
+
+
+def test_only_what_lies_in_a_queue_is_hinted_at_the_rest_is_marked(store: Store) -> None:
     _, claim = held_by(store.ledger)
     later = one_submitted(store.ledger, delay=KEPT)
     before = keyspace(store)
-    assert (store.ledger.wait_for([claim.run_id, later, new_id()]), keyspace(store)) == (0, before)
+    left = store.ledger.wait_for([claim.run_id, later, new_id()])
+    marks = [store.client.hget(f"rq:job:{run_id}", "awaited") for run_id in (claim.run_id, later)]
+    assert (left, marks, keyspace(store).keys() - before.keys(), faults(store)) == (0, ["1", "1"], set(), [])
+
+
+def test_an_awaited_run_that_becomes_ready_later_leaves_its_hint_then(store: Store) -> None:
+    seat, claim = held_by(store.ledger)
+    later = one_submitted(store.ledger, delay=0.05)
+    middle = one_submitted(store.ledger, ties=[("up", claim.run_id)])
+    leaf = one_submitted(store.ledger, ties=[("up", middle)])
+    store.ledger.wait_for([later, leaf])
+    before = hints(store)
+    eventually(lambda: store.ledger.promote(10).moved)
+    promoted = hints(store)
+    reported(store.ledger, seat, report(claim))
+    assert (before, promoted, hints(store), faults(store)) == ([], [later], [later, middle], [])
+    assert (
+        tokens_lying(store, "awaited:q"),
+        [c.run_id for c in begun(store.ledger, seated(store.ledger, "w2"), 1)],
+    ) == (
+        2,
+        [later],
+    )
+
+
+def test_an_awaited_run_that_goes_back_leaves_its_hint_again(store: Store) -> None:
+    seat, claim = held_by(store.ledger)
+    store.ledger.wait_for([claim.run_id])
+    store.ledger.give_back(seat.worker, [(claim.run_id, claim.token)], "Not started.")
+    again = one_begun(store.ledger, seated(store.ledger, "w2"))
+    store.ledger.reap([Death("w2", "killed", again.run_id)])
+    assert (again.run_id, hints(store), faults(store)) == (claim.run_id, [claim.run_id], [])
+
+
+def test_an_end_takes_the_mark_away(store: Store) -> None:
+    seat, claim = held_by(store.ledger)
+    store.ledger.wait_for([claim.run_id])
+    reported(store.ledger, seat, report(claim))
+    before = keyspace(store)
+    assert (store.client.hget(f"rq:job:{claim.run_id}", "awaited"), store.ledger.wait_for([claim.run_id])) == (None, 0)
+    assert (keyspace(store), faults(store)) == (before, [])
 
 
 def test_hints_at_what_has_begun_or_is_gone_are_dropped(store: Store) -> None:

@@ -351,9 +351,9 @@ def test_a_repeat_finds_nothing_left_to_do(store: Store, prepare: Callable[[Stor
     assert twice(store, command) == answers
 
 
-def test_a_hint_that_is_left_twice_is_taken_once(store: Store) -> None:
+def test_a_run_that_is_awaited_twice_is_taken_once(store: Store) -> None:
     run_id = one_submitted(store.ledger)
-    assert [store.ledger.wait_for([run_id]) for _ in range(2)] == [1, 1]
+    assert [store.ledger.wait_for([run_id]) for _ in range(2)] == [1, 0]
     assert [claim.run_id for claim in store.ledger.cycle(seated(store.ledger), [], 4).claims] == [run_id]
     assert faults(store) == []
 

@@ -6,13 +6,24 @@ import signal
 import time
 from pathlib import Path
 
-from orchestrator import get_run_context, task
+from orchestrator import Orchestrator, get_run_context, task
+from shared.settings import Settings
 from tests.end_to_end.bodies import logged
 
 
 @task
 def quick() -> int:
     with logged():
+        return get_run_context().fence
+
+
+@task
+def waits(told: str) -> int:
+    """Wait for two seconds for the run whose id the file will tell."""
+    with logged(), Orchestrator(settings=Settings.load()) as baton:
+        while not Path(told).exists():
+            time.sleep(0.005)
+        baton.future(Path(told).read_text()).wait(2)
         return get_run_context().fence
 
 

@@ -97,3 +97,17 @@ def test_a_hook_is_told_until_it_ends_and_hooks_that_are_due_are_counted() -> No
     page.end_hook()
     told.append((page.in_hook_for(), page.hooks_told()))
     assert (told, within is not None and 0 <= within < 1) == ([(None, 0), (None, 1)], True)
+
+
+def test_whoever_is_parked_rings_when_that_changes() -> None:
+    rings: list[bool] = []
+    page = Page(lambda: rings.append(page.is_parked()))
+    for on in (True, True, False, False, True):
+        page.park(on=on)
+    assert rings == [True, False, True]
+
+
+def test_an_extra_is_one_from_its_birth() -> None:
+    page, other = Page(), Page()
+    page.make_extra()
+    assert (page.is_extra(), other.is_extra()) == (True, False)
