@@ -7,6 +7,7 @@ from shared.state_types import StateType
 from tests.faults.bodies import poison, poison_fleet, quick
 from tests.support.fleets import starts, told
 from tests.support.trial import SOUND, Trial
+from worker.hand import BUSY
 
 LOST = "Attempt {} was lost: killed by signal 9, perhaps out of memory."
 
@@ -16,8 +17,11 @@ def test_a_poisonous_run_among_a_thousand_alone_ends_crashed(trial: Trial) -> No
     trial.fleet(concurrency=2)
     bad = futures.pop(500)
     assert {future.wait(30).type for future in futures} == {StateType.COMPLETED}
-    assert (bad.wait(10).type, bad.wait(0).message) == (StateType.CRASHED, LOST.format(3))
-    assert [message for _, message in told(trial.baton, bad.run_id) if message] == [LOST.format(n) for n in (1, 2, 3)]
+    assert bad.wait(10).type == StateType.CRASHED
+    # On a busy machine it may have been begun ahead and given back before: that attempt has a number too.
+    messages = [message for _, message in told(trial.baton, bad.run_id) if message and message != BUSY]
+    last = trial.baton.get_run(bad.run_id).attempt
+    assert messages == [LOST.format(n) for n in (last - 2, last - 1, last)]
     assert starts(trial.fleets.body_log(), bad.run_id) == 3
     assert {trial.charged(future.run_id)[1:] for future in futures} == {(1, 0)}
     (entry,) = trial.client.xrange(keys.QUARANTINE)
