@@ -67,7 +67,8 @@ def _beaten(answer: Any) -> Beaten:
 class Death(NamedTuple):
     """A worker that is over. `why` completes "Attempt 2 was lost: "; '' is a planned stop.
 
-    `in_body` is the run that was in its body: an id, '' for none, '*' where nobody knows (then all count as lost).
+    `in_body` are the runs that it had started: ids with spaces between them, '' for none, '*' where nobody knows (then
+    all that it held count as lost).
     """
 
     worker: str

@@ -88,14 +88,14 @@ class Beats:
         return answer
 
     def _pulse(self, child: Child, *, is_quiet: bool) -> Pulse:
-        body = child.page.body()
+        since = min((body.since for body in child.page.bodies()), default=None)
         fields: dict[str, Argument] = {
             **self._fields,
             "pid": child.pid,
             "slots": _slots(child.page),
             "parked": int(child.page.is_parked()),
             "quiet": int(is_quiet),
-            "current_job_working_time": f"{monotonic() - body.since if body else 0:.3f}",
+            "current_job_working_time": f"{monotonic() - since if since is not None else 0:.3f}",
         }
         return Pulse(child.name, self._queues, fields)
 

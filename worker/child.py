@@ -43,7 +43,7 @@ class Child:
     told_to_stop: bool = False
     ended_by_us: bool = False
     is_over: bool = False
-    overran: Body | None = None
+    overran: Sequence[Body] = ()
     why: str = ""
 
     def tell_to_stop(self) -> None:

@@ -44,8 +44,7 @@ class Deaths:
         death = self._death_of(child, code)
         if not is_off("deaths"):
             self._unreported.append(death)
-        if child.overran is not None:
-            self._overruns.append(child.overran)
+        self._overruns += child.overran
         return death
 
     def due_in(self) -> float:
@@ -69,13 +68,13 @@ class Deaths:
 
     def _death_of(self, child: Child, code: int) -> Death:
         # Also a run whose body has ended is lost with its child, as long as its outcome is not recorded.
-        started = child.page.started()
+        started = " ".join(child.page.started())
         self.pause = 0.0
         if child.why:
             return Death(child.name, child.why, started)
         if child.ended_by_us or (code == 0 and not started):
             return Death(child.name, "", started)
-        if code == EXIT_BURIED and child.page.body() is None:
+        if code == EXIT_BURIED and not any(child.page.bodies()):
             return Death(child.name, f"the lease of {child.name} ended", started)
         hardly_worked = child.page.rounds()[0] == 0 or (child.age() < QUICK and child.page.runs() <= 1)
         self._quick = self._quick + 1 if hardly_worked else 0

@@ -5,6 +5,7 @@ Two reasons: somebody cancelled the run, or the body ignored its own time limit.
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,36 +24,37 @@ class Endings:
     page: Page
     pid: int
     settings: Settings
-    _kill_at: dict[int, float] = field(default_factory=dict)
+    _kill_at: dict[tuple[str, int], float] = field(default_factory=dict)
 
-    def ask(self, token: int) -> None:
-        """Have the attempt with this token ended: now if it is in its body, else before it gets there."""
-        if token in self._kill_at:
+    def ask(self, run_id: str, token: int) -> None:
+        """Have this run's attempt with this token ended: now if it is in its body, else before it gets there."""
+        attempt = run_id, token
+        if attempt in self._kill_at:
             return
-        self.page.cancel(token)
-        self._kill_at[token] = monotonic() + self.settings.cancel_grace
-        body = self.page.body()
-        if body is not None and body.token == token:
+        self.page.cancel(run_id, token)
+        self._kill_at[attempt] = monotonic() + self.settings.cancel_grace
+        if any((body.run_id, body.token) == attempt for body in self.page.bodies()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, SIGNAL)
 
     def deaf(self) -> Body | None:
-        """The body that was asked to end and did not, for too long."""
-        body = self.page.body()
-        kill_at = self._kill_at.get(body.token) if body is not None else None
-        if body is None or kill_at is None:
+        """A body that was asked to end and did not, for too long."""
+        if not self._kill_at:
             return None
-        # Asked before it entered its body: its time begins there.
-        return body if monotonic() > max(kill_at, body.since + self.settings.cancel_grace) else None
+        present, grace = monotonic(), self.settings.cancel_grace
+        for body in self.page.bodies():
+            kill_at = self._kill_at.get((body.run_id, body.token))
+            # Asked before it entered its body: its time begins there.
+            if kill_at is not None and present > max(kill_at, body.since + grace):
+                return body
+        return None
 
-    def overrun(self) -> Body | None:
-        """The body that ignored its time limit, for too long."""
-        body = self.page.body()
-        if body is None or not body.seconds:
-            return None
-        return body if monotonic() > body.since + body.seconds + self.settings.timeout_grace else None
+    def overrun(self) -> Sequence[Body]:
+        """The bodies that ignored their time limits, for too long."""
+        present, grace = monotonic(), self.settings.timeout_grace
+        return [body for body in self.page.bodies() if body.seconds and present > body.since + body.seconds + grace]
 
     def forget(self) -> None:
         """Drop attempts that must have ended long ago."""
         longest = 10 * self.settings.cancel_grace
-        self._kill_at = {token: at for token, at in self._kill_at.items() if monotonic() < at + longest}
+        self._kill_at = {attempt: at for attempt, at in self._kill_at.items() if monotonic() < at + longest}

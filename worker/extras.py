@@ -92,4 +92,4 @@ class Extras:
 
 
 def _is_idle(worker: Lent) -> bool:
-    return worker.page.body() is None
+    return not any(worker.page.bodies())

@@ -270,8 +270,8 @@ class Fleet:
         living = [child for child in self._children.values() if not child.ended_by_us]
         for child in living:
             child.overran = child.endings.overrun()
-            if child.overran is not None:
-                self._kill(child, f"its time limit of {child.overran.seconds:g} s did not interrupt it")
+            if child.overran:
+                self._kill(child, f"its time limit of {child.overran[0].seconds:g} s did not interrupt it")
             elif child.endings.deaf() is not None:
                 self._kill(child, DEAF)
         if self._watchdog.due_in() == 0:
@@ -279,7 +279,7 @@ class Fleet:
                 self._kill(child, f"its worker stood still for {self._settings.watchdog:g} s")
 
     def _kill(self, child: Child, why: str) -> None:
-        started = child.page.started()
+        started = " ".join(child.page.started())
         log.warning("worker %s is killed%s: %s", child.name, f", in run {started}" if started else "", why)
         child.kill(why)
 
@@ -297,7 +297,7 @@ class Fleet:
         by_name = {child.name: child for child in self._children.values()}
         for ended in answer.to_cancel:
             if ended.worker in by_name:
-                by_name[ended.worker].endings.ask(int(ended.token))
+                by_name[ended.worker].endings.ask(ended.run_id, int(ended.token))
         for child in by_name.values():
             child.endings.forget()
         self._drain(answer, by_name)

@@ -6,7 +6,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,11 +19,13 @@ SIGNAL = signal.SIGUSR1
 
 
 class Interrupts:
-    """Of one worker: which body runs, and whether somebody wants its end."""
+    """Of one place in a worker: which body runs there, and whether somebody wants its end."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, place: int = 0) -> None:
         self._page = page
+        self._place = place
         self._token = 0
+        self._on_strike: Callable[[], object] | None = None
 
     def install(self) -> None:
         """Heed the signal. In the main thread of a process that is a worker's alone."""
@@ -36,21 +38,41 @@ class Interrupts:
         Raises:
             TerminationSignal: it is to end; before it has begun, or in its midst where signals reach.
         """
-        self._page.begin_body(token, seconds)
+        self._page.begin_body(token, seconds, self._place)
         failpoint("engine.before_body")
         try:
-            if self._page.is_cancelled(token):
+            if self._page.is_cancelled(token, self._place):
                 raise TerminationSignal(SIGNAL)
             # From here to the line below in the `finally` the signal raises. In another thread than the main one it
             # never arrives.
             self._token = token if threading.current_thread() is threading.main_thread() else 0
-            if self._token and self._page.is_cancelled(token):
+            if self._token and self._page.is_cancelled(token, self._place):
                 self._token = 0
                 raise TerminationSignal(SIGNAL)
             yield
         finally:
             self._token = 0
-            self._page.end_body()
+            self._page.end_body(self._place)
+
+    @contextmanager
+    def struck_by(self, strike: Callable[[], object]) -> Iterator[None]:
+        """Within `around`, where the body shares its thread with others: call this instead of raising there."""
+        self._on_strike = strike
+        try:
+            yield
+        finally:
+            self._on_strike = None
+
+    def strike(self, cancelled: Container[tuple[str, int]]) -> None:
+        """End the body by what `struck_by` was given, if its attempt is among these; see `Page.cancelled`."""
+        attempt = self._page.run_in(self._place), self._token
+        if self._on_strike is not None and attempt in cancelled:
+            self._token = 0  # once, as in `_strike`
+            self._on_strike()
+
+    def rest(self) -> None:
+        """The outcome of the run that was executed is recorded."""
+        self._page.rest(self._place)
 
     @contextmanager
     def around_hook(self, seconds: float) -> Iterator[None]:
@@ -68,9 +90,9 @@ class Interrupts:
 
     def is_cancelled(self, token: int) -> bool:
         """True if somebody wants the end of this attempt."""
-        return self._page.is_cancelled(token)
+        return self._page.is_cancelled(token, self._place)
 
     def _strike(self, number: int, _frame: FrameType | None) -> None:
-        if self._token and self._page.is_cancelled(self._token):
+        if self._token and self._page.is_cancelled(self._token, self._place):
             self._token = 0  # once: what the body does about it is its own, until its time is over
             raise TerminationSignal(number)

@@ -62,10 +62,10 @@ class Neighbours:
 
     def _in_the_way(self, child: Child) -> Body | None:
         """The body that others wait behind, if it has lasted too long."""
-        body = child.page.body()
+        body = next(child.page.bodies(), None)
         if body is None or not child.page.holds_ahead() or is_off("give_back"):
             return None
         if monotonic() - body.since < self._longest:
             return None
         # Read twice: the child may have gone on between two fields of the first.
-        return body if child.page.body() == body else None
+        return body if next(child.page.bodies(), None) == body else None

@@ -6,23 +6,24 @@
 
 import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from shared.clock import monotonic
 
-_SIZE = 4096
 _BEAT = struct.Struct("<d")
 _ROUND = struct.Struct("<Qd")
 _STARTED = struct.Struct("<36s")
 _BODY = struct.Struct("<dQd")
-_CANCELS = struct.Struct("<32Q")
 _CANCEL = struct.Struct("<Q")
 _COUNT = struct.Struct("<Q")
 _FLAG = struct.Struct("<?")
-_BEAT_AT, _ROUND_AT, _STARTED_AT, _BODY_AT, _CANCELS_AT = 0, 64, 128, 192, 256
-_RUNS_AT, _HOOKS_AT, _MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT, _PARKED_AT = 512, 576, 640, 704, 768, 832
-_HOOKS_TOLD_AT, _HOOK_AT, _EXTRA_AT = 896, 960, 1024
+_BEAT_AT, _ROUND_AT, _USED_AT, _RUNS_AT, _HOOKS_AT = 0, 64, 128, 192, 256
+_MOST_RUNS_AT, _QUIET_AT, _AHEAD_AT, _PARKED_AT, _EXTRA_AT = 320, 384, 448, 512, 576
+_HOOKS_TOLD_AT, _HOOK_AT = 640, 704
+# Then a place for each run that may be in the process at a time; tokens of attempts that are to end, and their runs.
+_PLACES_AT, _PLACE, _BODY_IN_PLACE, _ID = 1024, 64, 40, 36
+_LEAST_CANCELS = 32
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,23 @@ class Body:
 
 
 class Page:
-    """One anonymous page of shared memory; made before the fork, it is both sides' own.
+    """Anonymous shared memory, made before the fork: it is both sides' own.
 
-    `ring` is called on the child's side when there is something in it that the supervisor does not wait for.
+    `ring` is called on the child's side when there is something in it that the supervisor does not wait for. `places`:
+    how many runs may be in the child at a time; where that is one, it is in place 0.
     """
 
-    def __init__(self, ring: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, ring: Callable[[], object] = lambda: None, places: int = 1) -> None:
         self._ring = ring
-        self._memory = mmap.mmap(-1, _SIZE)
+        self.places = places
+        self._kept = max(_LEAST_CANCELS, places)
+        self._tokens = struct.Struct(f"<{self._kept}Q")
+        self._tokens_at = _PLACES_AT + _PLACE * places
+        self._ids_at = self._tokens_at + self._tokens.size
+        self._memory = mmap.mmap(-1, self._ids_at + _ID * self._kept)
         self._rounds = 0
         self._runs = 0
+        self._used = 1
         self._cancels = 0
 
     # --- the child's side ---------------------------------------------------------------------------------------------
@@ -55,23 +63,27 @@ class Page:
         self._rounds += 1
         _ROUND.pack_into(self._memory, _ROUND_AT, self._rounds, monotonic())
 
-    def start(self, run_id: str) -> None:
+    def start(self, run_id: str, place: int = 0) -> None:
         """This run is executed from now on."""
         self._runs += 1
         _COUNT.pack_into(self._memory, _RUNS_AT, self._runs)
-        _STARTED.pack_into(self._memory, _STARTED_AT, run_id.encode())
+        _STARTED.pack_into(self._memory, _PLACES_AT + _PLACE * place, run_id.encode())
+        if place >= self._used:
+            self._used = place + 1
+            _COUNT.pack_into(self._memory, _USED_AT, self._used)
 
-    def begin_body(self, token: int, seconds: float | None) -> None:
+    def begin_body(self, token: int, seconds: float | None, place: int = 0) -> None:
         """The body of the run's attempt with this token begins, with this time limit."""
-        _BODY.pack_into(self._memory, _BODY_AT, monotonic(), token, seconds or 0.0)
+        at = _PLACES_AT + _PLACE * place + _BODY_IN_PLACE
+        _BODY.pack_into(self._memory, at, monotonic(), token, seconds or 0.0)
 
-    def end_body(self) -> None:
+    def end_body(self, place: int = 0) -> None:
         """The body has ended; its outcome is not recorded yet."""
-        _BODY.pack_into(self._memory, _BODY_AT, 0.0, 0, 0.0)
+        _BODY.pack_into(self._memory, _PLACES_AT + _PLACE * place + _BODY_IN_PLACE, 0.0, 0, 0.0)
 
-    def rest(self) -> None:
-        """Of all that was started the outcomes are recorded."""
-        _STARTED.pack_into(self._memory, _STARTED_AT, b"")
+    def rest(self, place: int = 0) -> None:
+        """Of all that was started in this place the outcomes are recorded."""
+        _STARTED.pack_into(self._memory, _PLACES_AT + _PLACE * place, b"")
 
     def hold_ahead(self, *, on: bool) -> None:
         """Beside the run that is started, others are held that have not started; or there are none any more."""
@@ -111,9 +123,20 @@ class Page:
         """True if the child is to begin only what somebody waits for."""
         return bool(_FLAG.unpack_from(self._memory, _EXTRA_AT)[0])
 
-    def is_cancelled(self, token: int) -> bool:
-        """True if the supervisor wants the attempt with this token ended."""
-        return token in _CANCELS.unpack_from(self._memory, _CANCELS_AT)
+    def is_cancelled(self, token: int, place: int = 0) -> bool:
+        """True if the supervisor wants the attempt with this token, of the run in this place, ended."""
+        if token not in self._tokens.unpack_from(self._memory, self._tokens_at):
+            return False
+        return (self.run_in(place), token) in self.cancelled()  # runs that were begun in one call share a token
+
+    def cancelled(self) -> frozenset[tuple[str, int]]:
+        """Run and token of all attempts that the supervisor wants ended."""
+        tokens = self._tokens.unpack_from(self._memory, self._tokens_at)
+        return frozenset((self._id_at(self._ids_at + _ID * i), token) for i, token in enumerate(tokens) if token)
+
+    def run_in(self, place: int) -> str:
+        """The run that was started in this place, until its outcome is recorded; '' for none."""
+        return self._id_at(_PLACES_AT + _PLACE * place)
 
     def since_beat(self) -> float:
         """Seconds since the supervisor's last good beat."""
@@ -172,21 +195,33 @@ class Page:
         """Have the child look for hooks that are due. A child that waits has to be told to look here."""
         _COUNT.pack_into(self._memory, _HOOKS_TOLD_AT, self.hooks_told() + 1)
 
-    def cancel(self, token: int) -> None:
-        """Have the attempt with this token ended. The last 32 are kept."""
-        _CANCEL.pack_into(self._memory, _CANCELS_AT + _CANCEL.size * (self._cancels % 32), token)
+    def cancel(self, run_id: str, token: int) -> None:
+        """Have this run's attempt with this token ended. The last 32 are kept, or as many as there are places."""
+        number = self._cancels % self._kept
+        # The id first: with an older token it names no attempt.
+        _STARTED.pack_into(self._memory, self._ids_at + _ID * number, run_id.encode())
+        _CANCEL.pack_into(self._memory, self._tokens_at + _CANCEL.size * number, token)
         self._cancels += 1
 
-    def body(self) -> Body | None:
-        """The attempt that is in its body, if one is."""
-        since, token, seconds = _BODY.unpack_from(self._memory, _BODY_AT)
-        return Body(self.started(), since, token, seconds) if since else None
+    def bodies(self) -> Iterator[Body]:
+        """The attempts that are in their bodies."""
+        for place in self._in_use():
+            since, token, seconds = _BODY.unpack_from(self._memory, place + _BODY_IN_PLACE)
+            if since:
+                yield Body(self._id_at(place), since, token, seconds)
 
-    def started(self) -> str:
-        """The run that was started last, until its outcome is recorded: a child that dies loses it. '' for none."""
-        (run_id,) = _STARTED.unpack_from(self._memory, _STARTED_AT)
-        return str(run_id.rstrip(b"\0").decode())
+    def started(self) -> list[str]:
+        """The runs that were started, until their outcomes are recorded: a child that dies loses them."""
+        return [run_id for place in self._in_use() if (run_id := self._id_at(place))]
 
     def close(self) -> None:
         """Give the memory back, on this side."""
         self._memory.close()
+
+    def _in_use(self) -> range:
+        (used,) = _COUNT.unpack_from(self._memory, _USED_AT)
+        return range(_PLACES_AT, _PLACES_AT + _PLACE * max(1, used), _PLACE)
+
+    def _id_at(self, at: int) -> str:
+        (run_id,) = _STARTED.unpack_from(self._memory, at)
+        return str(run_id.rstrip(b"\0").decode())

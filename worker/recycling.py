@@ -37,7 +37,7 @@ def resident_mb(pid: int) -> float:
 
 
 def _is_leaving(child: Child) -> bool:
-    return child.told_to_stop and child.page.body() is None
+    return child.told_to_stop and not any(child.page.bodies())
 
 
 @dataclass

@@ -40,8 +40,8 @@ class Stacks:
         child = self._left.popleft()
         if child.is_over:
             return
-        body = child.page.body()
-        doing = f"in run {body.run_id} for {monotonic() - body.since:.1f} s" if body else "in no run"
+        bodies = [f"in run {body.run_id} for {monotonic() - body.since:.1f} s" for body in child.page.bodies()]
+        doing = ", ".join(bodies) or "in no run"
         in_hook_for = child.page.in_hook_for()
         if in_hook_for is not None:
             doing += f", in a hook for {in_hook_for:.1f} s"

@@ -168,7 +168,7 @@ class ThreadFleet:
             member.line.close()
 
     def _bury(self, members: Sequence[_Member]) -> None:
-        self._ledger.reap([Death(member.name, "", member.page.started()) for member in members])
+        self._ledger.reap([Death(member.name, "", " ".join(member.page.started())) for member in members])
 
     def _keep_house(self) -> None:
         upkeep = Upkeep(self._ledger, self._settings, len(self._members))
@@ -216,4 +216,4 @@ class ThreadFleet:
             member.page.beaten(sent)
             for ended in answer.to_cancel:
                 if ended.worker == member.name:
-                    member.page.cancel(int(ended.token))
+                    member.page.cancel(ended.run_id, int(ended.token))

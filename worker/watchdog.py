@@ -42,7 +42,7 @@ class Watchdog:
         page = child.page
         number, _ = page.rounds()
         seen = self._seen.get(child.pid)
-        if seen is None or seen[0] != number or page.body() is not None or page.is_in_start_hooks():
+        if seen is None or seen[0] != number or any(page.bodies()) or page.is_in_start_hooks():
             return number, present
         in_hook_for = page.in_hook_for()
         if in_hook_for is not None and in_hook_for < self._hook_timeout:

@@ -1,7 +1,8 @@
 -- reap: takes the lease from workers that are over and puts what they held back into the queues.
 -- KEYS: baton:leases, baton:running, baton:counts, rq:workers, baton:quarantine.
 -- ARGV: crash budget, retention in seconds of a crashed run, of a cancelled run, how many workers are named, then per
---       named worker: name, why, and which of its runs was in its body: an id, '' for none, '*' for "not known: any".
+--       named worker: name, why, and which of its runs it had started: ids with spaces between them, '' for none, '*'
+--       for "not known: any".
 --       None named: those whose lease is over by the server's clock, up to 500 of their runs; then follows the length of
 --       a lease in seconds, for workers that do not tell their own. Leases that end much later are cut to that.
 -- Answer: per worker four values, flat: name, runs put back as lost, runs ended, runs put back uncounted. A worker is
@@ -66,6 +67,8 @@ end
 -- Answers how many runs the worker held and its row of the answer; nothing for a worker that has to wait.
 local function bury(worker, why, current)
   local hand, lost, ended, uncounted = hand_of(worker), 0, 0, 0
+  local started = {}
+  for id in string.gmatch(current, '%S+') do started[id] = true end
   for _, entry in ipairs(hand) do
     local run, problem, stuck = load(entry.id)
     if stuck then return end
@@ -90,7 +93,7 @@ local function bury(worker, why, current)
       elseif run.type == 'PENDING' then
         take_back(run)
         uncounted = uncounted + 1
-      elseif (why ~= '' or run.on_crash == 'fail') and (current == '*' or current == run.id) then
+      elseif (why ~= '' or run.on_crash == 'fail') and (started['*'] or started[run.id]) then
         -- A planned stop loses nothing but a body that may start only once.
         if lose(run, why ~= '' and why or 'the worker was stopped', worker) then lost = lost + 1 else ended = ended + 1 end
       else

@@ -147,18 +147,21 @@ def test_what_was_begun_in_another_cycle_than_a_run_does_not_go_back_for_it(stor
     ("why", "in_body", "expected", "crashes"),
     [
         (KILLED, 1, Buried("w1", 1, 0, 2), ["0", "1", "0"]),
+        (KILLED, (0, 2), Buried("w1", 2, 0, 1), ["1", "0", "1"]),
         (KILLED, "", Buried("w1", 0, 0, 3), ["0", "0", "0"]),
         (KILLED, "*", Buried("w1", 3, 0, 0), ["1", "1", "1"]),
         ("", 1, Buried("w1", 0, 0, 3), ["0", "0", "0"]),
     ],
-    ids=["the one in its body", "none was", "nobody knows", "a planned stop"],
+    ids=["the one in its body", "those in their bodies", "none was", "nobody knows", "a planned stop"],
 )
 def test_only_runs_that_may_have_killed_their_worker_are_charged_a_crash(
-    store: Store, why: str, in_body: int | str, expected: Buried, crashes: list[str]
+    store: Store, why: str, in_body: int | tuple[int, ...] | str, expected: Buried, crashes: list[str]
 ) -> None:
     claims = held(store, 3)
     waiting = one_submitted(store.ledger)
-    death = Death("w1", why, claims[in_body].run_id if isinstance(in_body, int) else in_body)
+    started = (in_body,) if isinstance(in_body, int) else in_body
+    told = started if isinstance(started, str) else " ".join(claims[number].run_id for number in started)
+    death = Death("w1", why, told)
     assert store.ledger.reap([death]) == [expected]
     assert [charged(store, run_id)[2] for run_id in ids_of(claims)] == crashes
     assert (queued(store), counts(store), store.client.zcard("rq:wip:q"), store.client.zcard("baton:running")) == (

@@ -1,33 +1,64 @@
 """The memory that a supervisor shares with a child."""
 
 import os
+from itertools import pairwise
 
 from shared.clock import monotonic
+from worker import page as page_module
 from worker.page import Page
 
 RUN = "01a1f879-5eda-7005-8876-23ab1bc095ff"
+OTHER = "01a1f879-5edb-7c12-8876-23ab1bc095ff"
 
 
 def test_a_new_page_tells_of_nothing() -> None:
     page = Page()
-    assert (page.body(), page.rounds()) == (None, (0, 0.0))
+    assert (list(page.bodies()), page.started(), page.rounds()) == ([], [], (0, 0.0))
+
+
+def test_no_two_fields_share_a_cache_line() -> None:
+    fields = sorted(at for name, at in vars(page_module).items() if name.endswith("_AT"))
+    assert [after - before >= 64 for before, after in pairwise(fields)] == [True] * (len(fields) - 1)
 
 
 def test_the_run_in_its_body_is_told_until_it_leaves() -> None:
     page, before = Page(), monotonic()
     page.start(RUN)
     page.begin_body(7, 1.5)
-    body = page.body()
+    (body,) = page.bodies()
     page.end_body()
-    assert body is not None
-    assert (body.run_id, body.token, body.seconds, page.body()) == (RUN, 7, 1.5, None)
-    assert (before <= body.since <= monotonic(), page.started()) == (True, RUN)
+    assert (body.run_id, body.token, body.seconds, list(page.bodies())) == (RUN, 7, 1.5, [])
+    assert (before <= body.since <= monotonic(), page.started()) == (True, [RUN])
 
 
-def test_what_is_to_end_is_known_by_its_token() -> None:
+def test_what_is_to_end_is_known_by_its_run_and_its_token() -> None:
     page = Page()
-    page.cancel(1795180725104304)
-    assert (page.is_cancelled(1795180725104304), page.is_cancelled(1795180725104305)) == (True, False)
+    page.cancel(RUN, 1795180725104304)
+    told = []
+    for run_id in RUN, OTHER:  # begun in one call, they have one token
+        page.start(run_id)
+        told.append((page.is_cancelled(1795180725104304), page.is_cancelled(1795180725104305)))
+    assert told == [(True, False), (False, False)]
+
+
+def test_of_many_runs_each_is_in_its_place() -> None:
+    page = Page(places=1000)
+    page.start(RUN, 3)
+    page.start(OTHER, 999)
+    page.begin_body(7, None, 999)
+    page.begin_body(7, 2.0, 3)
+    told = [[(body.run_id, body.seconds) for body in page.bodies()], page.started()]
+    page.end_body(3)
+    page.rest(3)
+    told += [[(body.run_id, body.seconds) for body in page.bodies()], page.started(), page.runs()]
+    assert told == [[(RUN, 2.0), (OTHER, 0.0)], [RUN, OTHER], [(OTHER, 0.0)], [OTHER], 2]
+
+
+def test_as_many_ends_are_kept_as_there_are_places() -> None:
+    page = Page(places=1000)
+    for token in range(1, 1001):
+        page.cancel(RUN, token)
+    assert page.cancelled() == {(RUN, token) for token in range(1, 1001)}
 
 
 def test_runs_are_counted_up_to_what_the_process_may() -> None:
@@ -74,8 +105,8 @@ def test_what_a_child_writes_its_parent_reads_even_after_its_death() -> None:
         page.begin_body(1, None)
         os._exit(9)
     os.waitpid(pid, 0)
-    body = page.body()
-    assert (body and body.run_id, page.rounds()[0]) == (RUN, 1)
+    (body,) = page.bodies()
+    assert (body.run_id, page.rounds()[0]) == (RUN, 1)
     page.close()
 
 
