@@ -4,7 +4,7 @@ Reads top to bottom: task and parameters, engine, proposals, report.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,6 +52,28 @@ def execute(claim: Claim, hand: Hand, page: Page, interrupts: Interrupts, settin
 
 
 def _execute(claim: Claim, hand: Hand, interrupts: Interrupts, settings: Settings) -> Report | None:
+    ready = prepared(claim, hand, interrupts, settings)
+    if isinstance(ready, Report):
+        return ready
+    given, attempt, outcome = ready
+    engine: SyncTaskRunEngine[..., Any] = SyncTaskRunEngine(*given)
+    try:
+        if outcome is None:
+            engine.run()
+        else:
+            engine.end(outcome)
+    except INTERRUPTS as error:
+        tell_of_interrupt(claim, error)
+    return attempt.report
+
+
+def prepared(
+    claim: Claim, hand: Hand, interrupts: Interrupts, settings: Settings
+) -> "Report | tuple[tuple[Any, ...], Attempt, State[Any] | None]":
+    """What an engine is given for this attempt, and what the run is to end with where its body cannot be called.
+
+    Or the report, where nothing of it can be executed here.
+    """
     try:
         spec = registry.find(claim.task)
     except TaskNotRegistered as error:
@@ -60,30 +82,20 @@ def _execute(claim: Claim, hand: Hand, interrupts: Interrupts, settings: Setting
     attempt = Attempt(claim, spec, hand, interrupts, settings)
     seconds = claim.timeout if claim.timeout is not None else spec.timeout_seconds
     if claim.state == StateType.CANCELLING:
-        return _end(
-            SyncTaskRunEngine(spec, {}, seconds, attempt), attempt, Cancelled(message="Cancelled while running.")
-        )
+        return (spec, {}, seconds, attempt), attempt, Cancelled(message="Cancelled while running.")
     try:
         parameters = codec.decode_parameters(claim.parameters or b"", limit=settings.max_parameters)
     except BadEnvelope as error:
         message = printable(f"Parameters could not be read: {type(error).__name__}: {error}")
-        return _end(SyncTaskRunEngine(spec, {}, seconds, attempt), attempt, Failed(message=message, data=error))
+        return (spec, {}, seconds, attempt), attempt, Failed(message=message, data=error)
     parameters.pop(DEPENDENCIES, None)
     inputs = Inputs(parameters, {}) if claim.state == StateType.PENDING else None
-    return _end(SyncTaskRunEngine(spec, parameters, seconds, attempt, inputs), attempt)
+    return (spec, parameters, seconds, attempt, inputs), attempt, None
 
 
-def _end(engine: SyncTaskRunEngine[..., Any], attempt: "Attempt", outcome: State[Any] | None = None) -> Report | None:
-    """Run to the end, or end so without a call of the body; what is left to be reported."""
-    try:
-        if outcome is None:
-            engine.run()
-        else:
-            engine.end(outcome)
-    except INTERRUPTS:
-        # One in the body is its outcome: this one came from a hook of the end, which is recorded.
-        log.exception("run %s: a hook of its end was interrupted", attempt.context().run_id)
-    return attempt.report
+def tell_of_interrupt(claim: Claim, error: BaseException) -> None:
+    """Log the interrupt that came out of an engine: one in the body is its outcome, this is of a hook of the end."""
+    log.error("run %s: a hook of its end was interrupted", claim.run_id, exc_info=error)
 
 
 class Attempt:
@@ -189,6 +201,7 @@ class Attempt:
         if self.report is not None:
             report, self.report = self.report, None
             verdict = self._hand.report(report)
+            self._interrupts.rest()
             if verdict == "CANCELLED":
                 self.state = State.trusted(StateType.CANCELLED, "Cancelled", now())
             elif verdict != "OK":
@@ -237,6 +250,10 @@ class Attempt:
     def around_hook(self) -> AbstractContextManager[None]:
         """Put around a hook or a condition: ends it in time, and tells the supervisor that it runs."""
         return self._interrupts.around_hook(self._settings.hook_timeout)
+
+    def struck_by(self, strike: Callable[[], object]) -> AbstractContextManager[None]:
+        """Where the body shares its thread with others: call this when somebody wants the end of this attempt."""
+        return self._interrupts.struck_by(strike)
 
     def context(self, parameters: Mapping[str, Any] = NO_PARAMETERS) -> RunContext:
         """What the body of the present attempt, called with these parameters, may ask."""

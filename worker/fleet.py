@@ -75,7 +75,7 @@ class Fleet:
         self._promoter = Promoter(self._ledger, exchange.line(), settings)
         self._ears = Ears(exchange.line(), self.name)
         fields = {"fleet": self.name, "tasks": " ".join(tasks), "labels": ",".join(options.labels)}
-        self._beats = Beats(self._ledger, queues, fields, settings)
+        self._beats = Beats(self._ledger, queues, {**fields, "slots": str(options.async_slots or 1)}, settings)
         self._deaths = Deaths(self._ledger, settings)
         self._extras = Extras(concurrency)
         self._recycling = Recycling(options)
@@ -138,7 +138,7 @@ class Fleet:
         gc.freeze()
 
     def _spawn(self, count: int, *, extra: bool = False) -> None:
-        births = [(self._new_name(), Page(self._ring)) for _ in range(count)]
+        births = [(self._new_name(), Page(self._ring, self._options.places)) for _ in range(count)]
         for _, page in births:
             page.limit(self._recycling.most_runs())
             if extra:

@@ -68,10 +68,19 @@ class Hand:
             self._adapt()
             answer = self._cycle(min(self._want, most))
             self._seat.turn()
-            self._page.rest()
             self._page.hold_ahead(on=len(answer.claims) > 1)
             if answer.claims:
                 self._since = monotonic()
+            return answer
+
+    def trade(self, reports: Sequence[Report], want: int, *, awaited_only: bool = False) -> Cycle:
+        """Report these at once, and begin up to `want` runs, all of which the caller executes now."""
+        with self._lock:
+            self._finished += reports
+            self._seat.awaited_only = awaited_only
+            answer = self._cycle(want)
+            self._seat.turn()
+            self._waiting.clear()
             return answer
 
     def take(self) -> Claim | None:
@@ -91,7 +100,6 @@ class Hand:
         with self._lock:
             self._finished.append(report)
             answer = self._cycle(0)
-            self._page.rest()
             return answer.verdicts[-1]
 
     def restart(self, run_id: str, token: str, outcome: Outcome) -> Recorded:

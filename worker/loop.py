@@ -54,6 +54,10 @@ class WorkLoop:
         self._left_hooks = LeftHooks(hand, page, self.interrupts, settings)
         self.lender = Lender(page)
 
+    def install(self) -> None:
+        """Heed the signal that a body has to end. In the main thread of a process that is a worker's alone."""
+        self.interrupts.install()
+
     def wake(self) -> None:
         """End the wait of this thread, if it waits. In a signal handler."""
         if self.idle:
@@ -107,9 +111,11 @@ class WorkLoop:
         most, why = self._may_begin()
         if most and self._left_hooks.are_due():
             self._hand.refill(0)  # nothing that is finished or was begun waits for a hook
+            self._page.rest()
             self._left_hooks.call_next()
             most, why = self._may_begin()
         answer = self._hand.refill(most, why)
+        self._page.rest()
         if answer.claims:
             if len(answer.claims) > 1:
                 self._flusher.arm()  # alone, a run keeps nothing waiting: neither reports nor others begun with it

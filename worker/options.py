@@ -11,6 +11,9 @@ from shared.errors import ConfigError, InvalidValue
 Order = Literal["strict", "round-robin"]
 ORDERS: Final[tuple[Order, ...]] = ("strict", "round-robin")
 MOST_WORKERS: Final = 1000
+MOST_SLOTS: Final = 1000
+MOST_PER_SLOT: Final = 50
+MOST_PLACES: Final = 5000
 LOOPBACK: Final = "127.0.0.1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_./-]{0,62})=([A-Za-z0-9_.:/@+-]{0,100})")
@@ -24,7 +27,8 @@ class FleetOptions:
     `stop_grace`. `order`: of the queues, by priority or each in turn. A worker process is replaced after `max_runs`
     runs, above `max_memory_mb` of resident memory, after `max_age`, or after `max_idle` without a run; each limit is
     drawn within 10 % for every process. `health_port`: a port, or `host:port`, for `/livez` and `/readyz`; without a
-    host it is open to this machine only. `allow_eviction`: work on a Redis that may drop keys.
+    host it is open to this machine only. `allow_eviction`: work on a Redis that may drop keys. `async_slots`: every
+    worker process executes up to so many runs at a time, on one event loop; None for one at a time, in its main thread.
 
     Raises:
         InvalidValue: a value is none that this option takes.
@@ -41,6 +45,7 @@ class FleetOptions:
     max_idle: float | None = None
     health_port: int | str | None = None
     allow_eviction: bool = False
+    async_slots: int | None = None
 
     def __post_init__(self) -> None:
         if self.name and not _NAME.fullmatch(self.name):
@@ -54,11 +59,20 @@ class FleetOptions:
             raise InvalidValue(f"grace is {self.grace!r}: it takes seconds, 0 or more")
         if self.max_runs is not None and (isinstance(self.max_runs, bool) or self.max_runs != int(self.max_runs)):
             raise InvalidValue(f"max_runs is {self.max_runs!r}: it is a whole number")
+        slots = self.async_slots
+        if slots is not None and (isinstance(slots, bool) or not (1 <= slots <= MOST_SLOTS and slots == int(slots))):
+            raise InvalidValue(f"async_slots is {slots!r}: a worker process has 1 to {MOST_SLOTS} of them")
         for name in ("max_runs", "max_memory_mb", "max_age", "max_idle"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InvalidValue(f"{name} is {value!r}: it is a number above 0; leave it out for no limit")
         _ = self.health_address
+
+    @property
+    def places(self) -> int:
+        """How many runs may be in a worker process at a time, those that wait for other runs included."""
+        slots = self.async_slots
+        return 1 if slots is None else min(MOST_PER_SLOT * slots, max(slots, MOST_PLACES))
 
     @property
     def health_address(self) -> tuple[str, int] | None:

@@ -19,6 +19,7 @@ from shared.connections import Connections, client_for
 from shared.errors import ConfigError
 from shared.ledger import RunLedger
 from shared.settings import Settings
+from worker.aloop import AsyncWorkLoop
 from worker.engine.ledger_recorder import LedgerRecorder
 from worker.engine.recording import record_in_worker
 from worker.fleet import Fleet
@@ -28,6 +29,7 @@ from worker.loader import load_tasks
 from worker.loop import WorkLoop
 from worker.options import FleetOptions
 from worker.page import Page
+from worker.process_hooks import refuse_coroutine_hooks
 from worker.signals import CLAIM_AGAIN, HEEDED
 
 
@@ -46,15 +48,20 @@ def run_fleet(
     nothing more, USR2 begin again. QUIT prints all stacks and what runs to stderr.
 
     Raises:
-        RedisUnavailable, ConfigError: Redis or the health port cannot be used; nothing was started.
+        RedisUnavailable, ConfigError: Redis or the health port cannot be used, or a worker hook is a coroutine function
+            and there are no async slots; nothing was started.
         InvalidValue: `concurrency` is not from 1 to 1,000.
     """
     given = options or FleetOptions()
 
     def work(name: str, page: Page) -> None:
         worker = RunWorker(queues, name=name, connection=client_for(settings))
-        worker.serve(settings, page, burst=burst, takes_turns=given.order == "round-robin")
+        worker.serve(
+            settings, page, burst=burst, takes_turns=given.order == "round-robin", async_slots=given.async_slots
+        )
 
+    if given.async_slots is None:
+        refuse_coroutine_hooks()
     return Fleet(settings, queues, concurrency, work, tasks, given).run(burst=burst)
 
 
@@ -66,7 +73,15 @@ class RunWorker(BaseWorker):
         options["prepare_for_work"] = False
         super().__init__(queues, name=name, connection=connection, **options)
 
-    def serve(self, settings: Settings, page: Page, *, burst: bool = False, takes_turns: bool = False) -> None:
+    def serve(
+        self,
+        settings: Settings,
+        page: Page,
+        *,
+        burst: bool = False,
+        takes_turns: bool = False,
+        async_slots: int | None = None,
+    ) -> None:
         """Work in this process until SIGTERM, or until nothing is left with `burst`.
 
         SIGUSR1 ends the body that the page names, SIGUSR2 says that the page has something new for one that waits.
@@ -78,7 +93,15 @@ class RunWorker(BaseWorker):
         line = connect(settings).line(settings.worker_budget)
         is_extra = page.is_extra()
         seat = Seat(self.name, self.queue_names(), awaited_only=is_extra, takes_turns=takes_turns)
-        loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
+        loop: WorkLoop | AsyncWorkLoop
+        if async_slots is None:
+            loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
+            lend_through(loop.lender, whole_process=True)
+        else:
+            # Hooks in the loop's thread may read through the hand's ledger too: not over one line.
+            ledger = RunLedger(connect(settings, settings.worker_budget), settings)
+            hand = Hand(ledger, seat, page, settings)
+            loop = AsyncWorkLoop(hand, line, page, seat.queues, async_slots, settings)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             loop.stopping = True
@@ -90,11 +113,10 @@ class RunWorker(BaseWorker):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(CLAIM_AGAIN, look)
-        loop.interrupts.install()
+        loop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
         recorder = LedgerRecorder(connect(settings), settings)
         record_in_worker(recorder)
-        lend_through(loop.lender, whole_process=True)
         if loop.start():
             loop.run(burst=burst and not is_extra)  # an extra is told when it is not needed any more
         recorder.close()

@@ -5,10 +5,11 @@ Registered when the modules of a fleet are imported, in that order; run in the c
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from shared.errors import InvalidCall, qualified_name
+from shared.errors import ConfigError, InvalidCall, qualified_name
 
 log = logging.getLogger("baton.worker")
 Hook = Callable[[], object]
@@ -20,10 +21,11 @@ _stopping: Final[list[Hook]] = []
 def on_worker_start(hook: H) -> H:
     """Have this function called in each worker process before it begins its first run.
 
-    An error in it ends the process; its fleet starts another, after a pause that grows.
+    An error in it ends the process; its fleet starts another, after a pause that grows. A coroutine function is awaited
+    on the event loop of its runs; only fleets with async slots take one.
 
     Raises:
-        InvalidCall: it is no function that can be called without arguments, or is a coroutine function.
+        InvalidCall: it is no function that can be called without arguments.
     """
     return _register(_starting, hook, "on_worker_start")
 
@@ -39,30 +41,77 @@ def on_worker_stop(hook: H) -> H:
     return _register(_stopping, hook, "on_worker_stop")
 
 
+def refuse_coroutine_hooks() -> None:
+    """See that what was registered can be called where no event loop runs.
+
+    Raises:
+        ConfigError: a hook is a coroutine function.
+    """
+    for hook in (*_starting, *_stopping):
+        if inspect.iscoroutinefunction(hook):
+            raise ConfigError(
+                f"the worker hook {_name(hook)} is a coroutine function: only workers with async slots await it"
+            )
+
+
 def run_start_hooks() -> None:
-    """Call what was registered. Whatever one raises comes out, with a note that names it."""
+    """Call what was registered. Whatever one raises comes out, with a note that names it.
+
+    Raises:
+        ConfigError: as `refuse_coroutine_hooks`.
+    """
+    refuse_coroutine_hooks()
     for hook in _starting:
-        try:
+        with _noted(hook):
             hook()
-        except BaseException as error:
-            error.add_note(f"raised by the on_worker_start hook {_name(hook)}")
-            raise
+
+
+async def arun_start_hooks() -> None:
+    """The same as `run_start_hooks`, on the event loop of a worker: coroutine functions are awaited."""
+    for hook in _starting:
+        with _noted(hook):
+            await _awaited(hook())
 
 
 def run_stop_hooks() -> None:
     """Call what was registered. What one raises is logged, and the next is called."""
     for hook in _stopping:
-        try:
+        with _logged(hook):
             hook()
-        except Exception:
-            log.exception("the on_worker_stop hook %s failed", _name(hook))
+
+
+async def arun_stop_hooks() -> None:
+    """The same as `run_stop_hooks`, on the event loop of a worker: coroutine functions are awaited."""
+    for hook in _stopping:
+        with _logged(hook):
+            await _awaited(hook())
+
+
+async def _awaited(returned: Any) -> None:
+    if inspect.isawaitable(returned):
+        await returned
+
+
+@contextmanager
+def _noted(hook: Hook) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"raised by the on_worker_start hook {_name(hook)}")
+        raise
+
+
+@contextmanager
+def _logged(hook: Hook) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("the on_worker_stop hook %s failed", _name(hook))
 
 
 def _register(hooks: list[Hook], hook: H, what: str) -> H:
     if not callable(hook):
         raise InvalidCall(f"@{what} stands before a function, got {hook!r}; write it without parentheses")
-    if inspect.iscoroutinefunction(hook):
-        raise InvalidCall(f"@{what} takes a plain function; {_name(hook)} is a coroutine function, which nobody awaits")
     needed = [name for name, parameter in inspect.signature(hook).parameters.items() if _is_needed(parameter)]
     if needed:
         raise InvalidCall(f"@{what} calls {_name(hook)} without arguments, and it needs {', '.join(needed)}")

@@ -14,7 +14,7 @@ from shared import logs
 from shared.errors import ConfigError
 from shared.specs import queue_name
 from worker.loader import load_tasks
-from worker.options import ORDERS, FleetOptions
+from worker.options import MOST_SLOTS, ORDERS, FleetOptions
 
 
 @click.command(name="worker")
@@ -25,6 +25,11 @@ from worker.options import ORDERS, FleetOptions
     "-q", "--queue", "queues", multiple=True, default=["default"], help="Queues in order of priority: a,b or repeated."
 )
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--async-slots",
+    type=click.IntRange(1, MOST_SLOTS),
+    help="Runs at a time in each process, on one event loop; without it one, in the main thread.",
+)
 @click.option("--name", default="", help="The fleet's name; by default host and pid.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Shown with each worker; repeatable.")
 @click.option(

@@ -235,12 +235,16 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             sources = step.inputs.sources
             ends = await asyncio.gather(*(aend_of(source) for source in sources.values()))
             # Reading a result may take another round trip, wherever the run itself is recorded.
-            return await asyncio.to_thread(place.taken, step.inputs, dict(zip(sources, ends, strict=True)))
-        return await asyncio.to_thread(asked, place, step) if place.blocks else asked(place, step)
+            return await self._aside(partial(place.taken, step.inputs, dict(zip(sources, ends, strict=True))))
+        return await self._aside(partial(asked, place, step)) if place.blocks else asked(place, step)
+
+    async def _aside(self, ask: Callable[[], Any]) -> Any:
+        """What this answers, asked where it may wait for a server."""
+        return await asyncio.to_thread(ask)
 
     async def _call(self, step: Call) -> Any:
         if not self.spec.isasync:
-            return await asyncio.to_thread(call, step)
+            return await asyncio.to_thread(_called, step)
         returned = step.fn(*step.args, **step.kwargs)
         work = listed(returned) if isasyncgen(returned) else returned
         return await self._limited(step.seconds, step.seconds, work)
@@ -266,6 +270,13 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             raise Overran(TaskRunTimeoutError(text_of_limit(told or 0.0))) from error
 
 
+def _called(step: Call) -> Any:
+    try:
+        return call(step)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error  # which no future of asyncio takes
+
+
 @asynccontextmanager
 async def _watched(place: Place) -> AsyncIterator[None]:
     """Let the code in the block be ended at its next await, told apart from a cancelling by others.
@@ -273,22 +284,18 @@ async def _watched(place: Place) -> AsyncIterator[None]:
     Raises:
         TerminationSignal: it was.
     """
-    if not place.watched:
-        yield
-        return
     body, was_struck = asyncio.current_task(), False
 
-    async def watch() -> None:
+    def strike() -> None:
         nonlocal was_struck
-        while not place.is_cancelled():  # noqa: ASYNC110 - set by any thread, so that no event of a loop can stand for it
-            await asyncio.sleep(LOOK_FOR_CANCEL)
         was_struck = True
         if body is not None:
             body.cancel()
 
-    watcher = asyncio.create_task(watch())
+    watcher = asyncio.create_task(_look_out(place, strike)) if place.watched else None
     try:
-        yield
+        with place.struck_by(strike):
+            yield
     except asyncio.CancelledError:
         if not was_struck or body is None:
             raise
@@ -298,7 +305,14 @@ async def _watched(place: Place) -> AsyncIterator[None]:
         if was_struck and body is not None:
             body.uncancel()  # the body took no notice
     finally:
-        watcher.cancel()
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def _look_out(place: Place, strike: Callable[[], None]) -> None:
+    while not place.is_cancelled():  # noqa: ASYNC110 - set by any thread, so that no event of a loop can stand for it
+        await asyncio.sleep(LOOK_FOR_CANCEL)
+    strike()
 
 
 async def _in_thread(begin: Callable[[], InlineRun]) -> InlineRun:

@@ -1,7 +1,7 @@
 """A run that is executed by the process that called it, as its engine sees it. Keeps nothing: the recorder does."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -203,6 +203,10 @@ class InlineRun:
 
     def around_hook(self) -> AbstractContextManager[None]:
         """Nothing: whoever runs it here waits for its hooks."""
+        return nullcontext()
+
+    def struck_by(self, _strike: Callable[[], object]) -> AbstractContextManager[None]:
+        """Nothing: who runs it here with an event is asked, see `watched`."""
         return nullcontext()
 
     def is_cancelled(self) -> bool:

@@ -1,6 +1,6 @@
 """Where a run is executed: what an engine's steps come to there. On the fleet or in the process that called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -92,6 +92,13 @@ class Place(RunLike, Protocol):
         """Put around a hook, a condition or a function that makes a name, in the thread that it blocks. No I/O.
 
         It may be ended by a TimeoutError.
+        """
+        ...
+
+    def struck_by(self, strike: Callable[[], object]) -> AbstractContextManager[None]:
+        """Let an event loop's thread call this when somebody wants the end of the attempt, while the block lasts.
+
+        Not where it is `watched`. No I/O.
         """
         ...
 

@@ -8,9 +8,6 @@ from shared.errors import InvalidCall
 from worker.process_hooks import on_worker_start, on_worker_stop
 
 
-async def coroutine() -> None: ...
-
-
 def needs(pool: object, *rest: object, name: str, size: int = 1) -> None: ...
 
 
@@ -19,7 +16,6 @@ def needs(pool: object, *rest: object, name: str, size: int = 1) -> None: ...
     ("hook", "said"),
     [
         (None, "stands before a function, got None; write it without parentheses"),
-        (coroutine, "coroutine is a coroutine function, which nobody awaits"),
         (needs, "needs without arguments, and it needs pool, name"),
     ],
 )

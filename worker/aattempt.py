@@ -1,0 +1,76 @@
+"""One attempt on the event loop of a worker process: what `attempt.execute` is to a process with one run at a time."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from shared.commands import Claim, Report
+from shared.errors import Fenced
+from shared.settings import Settings
+from shared.states import State
+from worker.attempt import prepared, tell_of_interrupt
+from worker.engine.adrivers import AsyncTaskRunEngine, adrive
+from worker.engine.base import INTERRUPTS
+from worker.engine.place import Place
+from worker.engine.steps import Propose, Step
+from worker.hand import Hand
+from worker.interrupts import Interrupts
+
+log = logging.getLogger("baton.worker")
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Calls this where it may wait for Redis, and answers what it answers."""
+
+
+async def aexecute(claim: Claim, hand: Hand, interrupts: Interrupts, aside: Aside, settings: Settings) -> Report | None:
+    """Execute an attempt; what to report, or None if that was done or is for another process that owns the run now."""
+    try:
+        return await _aexecute(claim, hand, interrupts, aside, settings)
+    except Fenced as error:
+        log.warning("run %s: %s", claim.run_id, error)
+        return None
+    finally:
+        hand.notes.ended(claim.run_id)
+
+
+async def _aexecute(
+    claim: Claim, hand: Hand, interrupts: Interrupts, aside: Aside, settings: Settings
+) -> Report | None:
+    ready = prepared(claim, hand, interrupts, settings)
+    if isinstance(ready, Report):
+        return ready
+    given, attempt, outcome = ready
+    engine = FleetEngine(aside, *given)
+    try:
+        await adrive(engine.steps() if outcome is None else engine.end_steps(outcome), engine.perform)
+    except INTERRUPTS as error:
+        tell_of_interrupt(claim, error)
+    return attempt.report
+
+
+class FleetEngine(AsyncTaskRunEngine[..., Any]):
+    """An engine whose calls of Redis leave the event loop, by a way that bodies do not share."""
+
+    def __init__(self, aside: Aside, *given: Any) -> None:
+        super().__init__(*given)
+        self._call_aside = aside
+
+    async def perform(self, step: Step) -> Any:
+        """Do one step; what comes of it."""
+        try:
+            return await super().perform(step)
+        except GeneratorExit as error:
+            # Nobody closes the coroutines of a worker: it is the function's own, and not the end of the steps.
+            raise RuntimeError("the function raised GeneratorExit") from error
+
+    async def _ask_place(self, place: Place, step: Step) -> Any:
+        # The way aside costs as much as all the rest of a short run, and only another attempt needs it.
+        if isinstance(step, Propose) and not _may_restart(place, step.state):
+            return place.propose(step.state, step.retriable)
+        return await super()._ask_place(place, step)
+
+    async def _aside(self, ask: Callable[[], Any]) -> Any:
+        return await self._call_aside(ask)
+
+
+def _may_restart(place: Place, state: State[Any]) -> bool:
+    return state.is_failed() or (state.is_running() and place.state is not None)
