@@ -24,8 +24,10 @@ from shared.keys import wake
 from shared.settings import Settings
 from shared.transport import Line
 from worker.aattempt import aexecute
+from worker.aslots import Slot, Slots
 from worker.hand import Buried, Hand
 from worker.interrupts import SIGNAL, Interrupts
+from worker.lending import lend_through
 from worker.loop import Woken
 from worker.page import Page
 from worker.process_hooks import arun_start_hooks, arun_stop_hooks
@@ -44,6 +46,7 @@ class _Present:
 
     task: "asyncio.Task[Report | None]"
     interrupts: Interrupts
+    slot: Slot
 
 
 class AsyncWorkLoop:
@@ -58,7 +61,6 @@ class AsyncWorkLoop:
         self._line = line
         self._page = page
         self._wake_lists = [wake(queue) for queue in queues]
-        self._slots = slots
         self._settings = settings
         self._left = page.most_runs() or sys.maxsize
         self._runs: dict[int, _Present] = {}
@@ -70,6 +72,7 @@ class AsyncWorkLoop:
         self._calls = ThreadPoolExecutor(1, "baton-calls")
         self._tokens = ThreadPoolExecutor(1, "baton-tokens")
         self._loop = asyncio.new_event_loop()
+        self._slots = Slots(slots, page.places, self._woken, self._loop)
         self._loop.set_default_executor(ThreadPoolExecutor(page.places + SPARE_THREADS, "baton-body"))
 
     # --- signals ------------------------------------------------------------------------------------------------------
@@ -147,6 +150,7 @@ class AsyncWorkLoop:
     async def _tick(self) -> None:
         while True:
             self._page.round()
+            self._slots.look_again()  # what is waited for may have become due meanwhile
             await asyncio.sleep(TICK)
 
     def _abandon(self) -> None:
@@ -165,10 +169,14 @@ class AsyncWorkLoop:
         if self._failure is not None:
             raise self._failure
         is_empty = not (self._runs or self._ended)
-        most = self._may_begin(looks_again=burst and is_empty)
+        most, awaited_only = self._may_begin(looks_again=burst and is_empty)
         if most or self._ended:
-            answer = await self._trade(most)
-            if len(answer.claims) < most and answer.tag == "OK":
+            if most and awaited_only:
+                await self._slots.mark()
+            found_all = await self._trade(most, awaited_only=awaited_only)
+            if awaited_only and not found_all:
+                self._slots.look_again()
+            elif most and found_all and not awaited_only:
                 if burst and not (self._runs or self._ended):
                     return False
                 self._wait_for_tokens()
@@ -178,20 +186,24 @@ class AsyncWorkLoop:
             await self._woken.wait()
         return True
 
-    def _may_begin(self, *, looks_again: bool) -> int:
-        """How many runs may be begun now."""
-        if self.stopping or self._page.is_quiet() or (self._waits and not looks_again):
-            return 0
-        return max(0, min(self._slots - len(self._runs), self._left, BEGIN_AT_ONCE))
+    def _may_begin(self, *, looks_again: bool) -> tuple[int, bool]:
+        """How many runs may be begun now, and whether only those that somebody waits for."""
+        # Also a process that stops or is quiet begins what its own runs wait for: else they would not end.
+        if not (self.stopping or self._page.is_quiet()) and (free := min(self._slots.free(), self._left)):
+            return 0 if self._waits and not looks_again else free, False
+        return self._slots.free_for_awaited(), True
 
-    async def _trade(self, most: int) -> Cycle:
+    async def _trade(self, most: int, *, awaited_only: bool) -> bool:
+        """Report what has ended, begin up to so many; True if no more are there to be begun."""
         going, self._ended = self._ended[:AT_ONCE], self._ended[AT_ONCE:]
-        answer: Cycle = await self._aside(partial(self._hand.trade, [report for _, report in going], most))
+        want = min(most, BEGIN_AT_ONCE, len(self._free) + len(going))
+        reports = [report for _, report in going]
+        answer: Cycle = await self._aside(partial(self._hand.trade, reports, want, awaited_only=awaited_only))
         for place, _ in going:
             self._leave(place)
         for claim in answer.claims:
             self._begin(claim)
-        return answer
+        return len(answer.claims) < want and answer.tag == "OK"
 
     async def _aside(self, call: Callable[[], Any]) -> Any:
         """What this call of the hand answers, made in the thread for calls."""
@@ -203,14 +215,19 @@ class AsyncWorkLoop:
         place = self._free.pop()
         self._page.start(claim.run_id, place)
         interrupts = Interrupts(self._page, place)
-        work = aexecute(claim, self._hand, interrupts, self._aside, self._settings)
-        self._runs[place] = _Present(self._loop.create_task(work), interrupts)
-        self._runs[place].task.add_done_callback(partial(self._over, place))
+        slot = self._slots.take()
+        task = self._loop.create_task(self._execute(claim, interrupts, slot))
+        self._runs[place] = _Present(task, interrupts, slot)
+        task.add_done_callback(partial(self._over, place))
         self._left -= 1
         self.stopping = self.stopping or not self._left
 
+    async def _execute(self, claim: Claim, interrupts: Interrupts, slot: Slot) -> Report | None:
+        lend_through(slot, whole_process=False)
+        return await aexecute(claim, self._hand, interrupts, self._aside, self._settings)
+
     def _over(self, place: int, task: "asyncio.Task[Report | None]") -> None:
-        del self._runs[place]
+        self._slots.give_back(self._runs.pop(place).slot)
         self._woken.set()
         if task.cancelled():
             self._failure = RuntimeError("a run was cancelled from outside of it before it began")

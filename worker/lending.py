@@ -13,9 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 from shared.clock import monotonic
 from shared.errors import BatonError
@@ -153,11 +154,19 @@ class Lender:
                 log.warning("what a run waits for could not be marked: %s", error)
 
 
-_here: ContextVar[Lender | None] = ContextVar("baton_lender", default=None)
-_of_process: Lender | None = None
+class Lends(Protocol):
+    """Whoever has a slot to lend."""
+
+    def lent(self, awaited: Awaited) -> AbstractContextManager[None]:
+        """Lend the slot while the block waits."""
+        ...
 
 
-def lend_through(lender: Lender, *, whole_process: bool) -> None:
+_here: ContextVar[Lends | None] = ContextVar("baton_lender", default=None)
+_of_process: Lends | None = None
+
+
+def lend_through(lender: Lends, *, whole_process: bool) -> None:
     """Let what this thread executes lend through this one; with `whole_process` also threads that bodies start."""
     global _of_process  # noqa: PLW0603 - such threads have no context
     if whole_process:

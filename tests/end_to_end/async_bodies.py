@@ -199,6 +199,13 @@ async def sum_of(end: int) -> float:
 
 
 @task
+async def sum_of_later(path: str) -> float:
+    """Begin to wait for a run when there is a file of this name."""
+    await held(path)
+    return await add.submit(1, 1)
+
+
+@task
 async def nested(depth: int) -> int:
     return 1 + await nested.submit(depth - 1) if depth else 0
 

@@ -3,7 +3,9 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
+import pytest
 import redis
 
 from orchestrator import Orchestrator
@@ -146,3 +148,39 @@ def test_work_goes_on_after_redis_was_away(tmp_path: Path) -> None:
         eventually(lambda: "did not answer" in workers.said())
         there.server.start()
         assert futures.result(timeout=20) == [1] * 10
+
+
+# --- runs that wait for others ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [bodies.sum_of, bodies.sum_in_thread], ids=["awaits", "waits in a thread"])
+def test_runs_that_wait_for_others_do_not_keep_these_from_the_only_slot(
+    fleet: Fleets, baton: Orchestrator, task: Any
+) -> None:
+    with_slots(fleet, 1)
+    futures = baton.submit_many((task, {"end": number}) for number in range(60))
+    assert futures.result(timeout=20) == [number + 1 for number in range(60)]
+
+
+def test_a_chain_of_runs_that_wait_for_each_other_needs_one_slot(fleet: Fleets, baton: Orchestrator) -> None:
+    with_slots(fleet, 1)
+    assert baton.submit(bodies.nested, {"depth": 40}).result(timeout=20) == 40
+
+
+def test_a_process_that_stops_begins_what_its_runs_wait_for_and_nothing_else(
+    fleet: Fleets, baton: Orchestrator, tmp_path: Path
+) -> None:
+    workers, gate = with_slots(fleet, 2), tmp_path / "gate"
+    parent = baton.submit(bodies.sum_of_later, {"path": str(gate)})
+    in_their_bodies(workers, parent.run_id)
+    workers.process.terminate()
+    eventually(lambda: "stopping" in workers.said())
+    other = baton.submit(bodies.rest, {"seconds": 0})
+    gate.touch()
+    assert (workers.process.wait(10), parent.result(timeout=5)) == (0, 2)
+    assert other.get_state().type == StateType.PENDING
+
+
+def test_a_process_at_the_end_of_its_runs_begins_what_they_wait_for(fleet: Fleets, baton: Orchestrator) -> None:
+    with_slots(fleet, 1, "--max-runs", "1")
+    assert baton.submit(bodies.sum_of, {"end": 1}).result(timeout=20) == 2
