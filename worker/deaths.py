@@ -17,7 +17,7 @@ from shared.upkeep import Death
 from worker.child import EXIT_BURIED, Child
 from worker.housekeeping import PAUSE_AFTER_ERROR
 from worker.overruns import end_overrun
-from worker.page import Body
+from worker.page import Body, in_words
 
 log = logging.getLogger("baton.fleet")
 QUICK = 1.0
@@ -68,7 +68,8 @@ class Deaths:
 
     def _death_of(self, child: Child, code: int) -> Death:
         # Also a run whose body has ended is lost with its child, as long as its outcome is not recorded.
-        started = " ".join(child.page.started())
+        runs = child.page.started()
+        started = " ".join(runs)
         self.pause = 0.0
         if child.why:
             return Death(child.name, child.why, started)
@@ -81,7 +82,7 @@ class Deaths:
         longest = LONGEST_PAUSE_AFTER_RUN if started else LONGEST_PAUSE
         self.pause = backoff(self._quick, most=longest) if self._quick else 0.0
         why = _cause(code)
-        log.error("worker %s (pid %d): %s%s", child.name, child.pid, why, f", in run {started}" if started else "")
+        log.error("worker %s (pid %d): %s%s", child.name, child.pid, why, f", in {in_words(runs)}" if runs else "")
         return Death(child.name, why, started)
 
 

@@ -32,7 +32,7 @@ from worker.health import Condition, Health
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
 from worker.neighbours import Neighbours
 from worker.options import FleetOptions, check_concurrency
-from worker.page import Page
+from worker.page import Body, Page, in_words
 from worker.recycling import Recycling
 from worker.signals import CLAIM_AGAIN, Signals
 from worker.stacks import Stacks
@@ -271,16 +271,19 @@ class Fleet:
         for child in living:
             child.overran = child.endings.overrun()
             if child.overran:
-                self._kill(child, f"its time limit of {child.overran[0].seconds:g} s did not interrupt it")
-            elif child.endings.deaf() is not None:
-                self._kill(child, DEAF)
+                body = child.overran[0]
+                self._kill(child, f"its time limit of {body.seconds:g} s did not interrupt it", body)
+            elif (deaf := child.endings.deaf()) is not None:
+                self._kill(child, DEAF, deaf)
         if self._watchdog.due_in() == 0:
             for child in self._watchdog.stuck([child for child in living if not child.ended_by_us]):
                 self._kill(child, f"its worker stood still for {self._settings.watchdog:g} s")
 
-    def _kill(self, child: Child, why: str) -> None:
-        started = " ".join(child.page.started())
-        log.warning("worker %s is killed%s: %s", child.name, f", in run {started}" if started else "", why)
+    def _kill(self, child: Child, why: str, body: Body | None = None) -> None:
+        if body is not None and child.page.places > 1:
+            why = f"its process was killed for run {body.run_id}: {why}"  # those beside it are told too
+        runs = child.page.started()
+        log.warning("worker %s is killed%s: %s", child.name, f", in {in_words(runs)}" if runs else "", why)
         child.kill(why)
 
     def _beat(self) -> None:

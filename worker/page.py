@@ -6,7 +6,7 @@
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shared.clock import monotonic
@@ -34,6 +34,13 @@ class Body:
     since: float
     token: int = 0
     seconds: float = 0.0
+
+
+def in_words(run_ids: Sequence[str]) -> str:
+    """`run a`, or `runs a, b, c and 47 more`."""
+    shown = ", ".join(run_ids[:3])
+    left = len(run_ids) - 3
+    return f"{'run' if len(run_ids) == 1 else 'runs'} {shown}{f' and {left} more' if left > 0 else ''}"
 
 
 class Page:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from shared.clock import monotonic
 from worker.child import Child
+from worker.page import in_words
 from worker.signals import STACKS
 
 log = logging.getLogger("baton.fleet")
@@ -40,8 +41,9 @@ class Stacks:
         child = self._left.popleft()
         if child.is_over:
             return
-        bodies = [f"in run {body.run_id} for {monotonic() - body.since:.1f} s" for body in child.page.bodies()]
-        doing = ", ".join(bodies) or "in no run"
+        bodies = sorted(child.page.bodies(), key=lambda body: body.since)
+        doing = in_words([body.run_id for body in bodies])
+        doing = f"in {doing} for {monotonic() - bodies[0].since:.1f} s" if bodies else "in no run"
         in_hook_for = child.page.in_hook_for()
         if in_hook_for is not None:
             doing += f", in a hook for {in_hook_for:.1f} s"

@@ -36,9 +36,9 @@ def drained_by_rq(server: RedisServer) -> None:
 
 
 @contextmanager
-def baton_worker(server: RedisServer) -> Iterator[None]:
+def baton_worker(server: RedisServer, *options: str) -> Iterator[None]:
     """One idle worker process of Baton's."""
-    with _started(_baton(server), server):
+    with _started(_baton(server, *options), server):
         yield
 
 

@@ -16,7 +16,7 @@ from orchestrator import Orchestrator, as_completed
 from shared import keys
 from shared.runs import TaskRun
 from tests.bench.fleets import QUEUE, baton_worker, drained_by_baton, drained_by_rq, rq_worker
-from tests.bench.noop_tasks import noop, rq_noop
+from tests.bench.noop_tasks import nap, noop, rq_noop
 from tests.bench.storage import begin_beside, bytes_finished, bytes_queued
 from tests.support.fleets import in_thread
 from tests.support.server import RedisServer
@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 
 Measure = Callable[[RedisServer, int], float]
 task = noop.with_options(queue=QUEUE)
+napping = nap.with_options(queue=QUEUE)
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ def fan_out_rq(server: RedisServer, runs: int) -> float:
         return _took(gather) * 1000
 
 
+def async_baton(server: RedisServer, runs: int) -> float:
+    """From the submit to the last result of runs that wait for 100 ms each, on one process with a slot for each."""
+    with baton_worker(server, "--async-slots", str(runs)), Orchestrator(server.url) as baton:
+        napping.submit().result(10)
+        return _took(lambda: baton.submit_many((napping, {}) for _ in range(runs)).result(60))
+
+
 def futures_baton(server: RedisServer, runs: int) -> float:
     """From the last finish to the moment at which the last of as many futures, all open at once, has resolved."""
     with Orchestrator(server.url) as baton, server.client() as client:
@@ -194,6 +202,7 @@ WORKLOADS = (
     Workload("bulk", "per second", 5000, bulk_baton, bulk_rq),
     Workload("round-trip", "ms, median", 300, round_trip_baton, round_trip_rq),
     Workload("fan-out", "ms", 1000, fan_out_baton, fan_out_rq),
+    Workload("async", "seconds", 100, async_baton, None),
     Workload("futures", "seconds", 10_000, futures_baton, None),
     Workload("memory", "B, waiting", 10_000, bytes_queued, None),
     Workload("memory", "B, finished", 10_000, bytes_finished, None),

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from orchestrator import Orchestrator
+from shared import keys
 from shared.state_types import StateType
 from tests.end_to_end import async_bodies as bodies
 from tests.support.async_fleets import MODULE, in_their_bodies, with_slots
@@ -51,6 +52,9 @@ def test_a_thread_that_ignores_its_time_limit_is_killed_with_its_process(
     gate.touch()
     assert told(baton, late.run_id)[-1] == ("TimedOut", "Task run exceeded timeout of 0.2 second(s)")
     assert (neighbour.result(timeout=10), late.task_run.crashes) == (2, 0)
+    assert f"Attempt 1 was lost: its process was killed for run {late.run_id}: its time limit of 0.2 s" in str(
+        told(baton, neighbour.run_id)
+    )
 
 
 def test_a_body_that_blocks_the_loop_keeps_its_lease_and_its_process(fleet: Fleets, baton: Orchestrator) -> None:
@@ -97,6 +101,21 @@ def test_what_is_not_through_within_the_grace_goes_back_uncounted(fleet: Fleets,
     assert workers.stop() == 0
     records = [future.get_state() and future.task_run for future in futures]
     assert [(run.state.type, run.crashes, run.run_count) for run in records] == [(StateType.PENDING, 0, 0)] * 5
+
+
+def test_a_process_whose_lease_was_taken_away_ends_and_its_runs_begin_elsewhere(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
+) -> None:
+    workers, gate = with_slots(fleet, 5), tmp_path / "gate"
+    (name,) = workers.workers(client)
+    futures = baton.submit_many((bodies.held, {"path": str(gate)}) for _ in range(4))
+    in_their_bodies(workers, *(future.run_id for future in futures))
+    client.zrem(keys.LEASES, name)
+    baton.submit(bodies.rest, {"seconds": 0}).wait(0)  # its token makes the process ask
+    eventually(lambda: f"worker {name} ends: its lease is over" in workers.said())
+    gate.touch()
+    assert futures.result(timeout=15) == [2] * 4
+    assert f"Attempt 1 was lost: the lease of {name} ended." in str(told(baton, futures[0].run_id))
 
 
 def test_a_quiet_process_begins_nothing_until_it_is_told_to(

@@ -94,9 +94,18 @@ def test_a_name_that_no_queue_can_have_is_refused(url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1000000000", "two"])
-def test_a_number_of_workers_that_cannot_be_is_refused(url: str, number: str) -> None:
-    code, said = worker(url, ROOT, "-m", BODIES, "--concurrency", number)
-    assert (code, "--concurrency" in said) == (2, True)
+@pytest.mark.parametrize("option", ["--concurrency", "--async-slots"])
+def test_a_number_of_workers_or_slots_that_cannot_be_is_refused(url: str, option: str, number: str) -> None:
+    code, said = worker(url, ROOT, "-m", BODIES, option, number)
+    assert (code, option in said) == (2, True)
+
+
+def test_a_worker_hook_that_nobody_would_await_is_refused(url: str) -> None:
+    code, said = worker(url, ROOT, "-m", "tests.end_to_end.async_bodies")
+    assert (code, "async_bodies.open_pool is a coroutine function: only workers with async slots await it" in said) == (
+        78,
+        True,
+    )
 
 
 def test_a_setting_that_cannot_be_is_named(url: str) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from shared.clock import monotonic
 from worker import page as page_module
-from worker.page import Page
+from worker.page import Page, in_words
 
 RUN = "01a1f879-5eda-7005-8876-23ab1bc095ff"
 OTHER = "01a1f879-5edb-7c12-8876-23ab1bc095ff"
@@ -52,6 +52,14 @@ def test_of_many_runs_each_is_in_its_place() -> None:
     page.rest(3)
     told += [[(body.run_id, body.seconds) for body in page.bodies()], page.started(), page.runs()]
     assert told == [[(RUN, 2.0), (OTHER, 0.0)], [RUN, OTHER], [(OTHER, 0.0)], [OTHER], 2]
+
+
+def test_many_runs_are_named_by_the_first_three() -> None:
+    assert [in_words(["a"]), in_words(["a", "b", "c"]), in_words(list("abcde"))] == [
+        "run a",
+        "runs a, b, c",
+        "runs a, b, c and 2 more",
+    ]
 
 
 def test_as_many_ends_are_kept_as_there_are_places() -> None:
