@@ -5,7 +5,7 @@ Two reasons: somebody cancelled the run, or the body ignored its own time limit.
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,8 @@ from shared.settings import Settings
 from worker.interrupts import SIGNAL
 from worker.page import Body, Page
 
+Attempt = tuple[str, int]
+"""A run and the token of its attempt."""
 DEAF: Final = "it was cancelled and its body did not end"
 
 
@@ -24,16 +26,16 @@ class Endings:
     page: Page
     pid: int
     settings: Settings
-    _kill_at: dict[tuple[str, int], float] = field(default_factory=dict)
+    _kill_at: dict[Attempt, float] = field(default_factory=dict)
 
-    def ask(self, run_id: str, token: int) -> None:
-        """Have this run's attempt with this token ended: now if it is in its body, else before it gets there."""
-        attempt = run_id, token
-        if attempt in self._kill_at:
-            return
-        self.page.cancel(run_id, token)
-        self._kill_at[attempt] = monotonic() + self.settings.cancel_grace
-        if any((body.run_id, body.token) == attempt for body in self.page.bodies()):
+    def ask(self, attempts: Iterable[Attempt]) -> None:
+        """Have these attempts ended: those in their bodies now, the others before they get there."""
+        kill_at = monotonic() + self.settings.cancel_grace
+        new = {attempt: kill_at for attempt in attempts if attempt not in self._kill_at}
+        for run_id, token in new:
+            self.page.cancel(run_id, token)
+        self._kill_at |= new
+        if new and any((body.run_id, body.token) in new for body in self.page.bodies()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, SIGNAL)
 

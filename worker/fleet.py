@@ -298,10 +298,11 @@ class Fleet:
 
     def _heed_beat(self, answer: Beaten) -> None:
         by_name = {child.name: child for child in self._children.values()}
+        wanted: dict[str, list[tuple[str, int]]] = {}
         for ended in answer.to_cancel:
-            if ended.worker in by_name:
-                by_name[ended.worker].endings.ask(ended.run_id, int(ended.token))
+            wanted.setdefault(ended.worker, []).append((ended.run_id, int(ended.token)))
         for child in by_name.values():
+            child.endings.ask(wanted.get(child.name, ()))
             child.endings.forget()
         self._drain(answer, by_name)
         for name in answer.buried:
