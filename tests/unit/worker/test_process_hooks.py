@@ -1,4 +1,4 @@
-"""What may be a hook of a worker process."""
+"""What may be a hook of a worker process, and who calls which."""
 
 from typing import Any
 
