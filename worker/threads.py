@@ -31,6 +31,7 @@ from worker.left_hooks import hooked_tasks
 from worker.lending import lend_through
 from worker.loop import WorkLoop
 from worker.page import Page
+from worker.process_hooks import refuse_coroutine_hooks
 
 log = logging.getLogger("baton.fleet")
 STOP_SECONDS = 5.0
@@ -93,9 +94,14 @@ def _end(members: Sequence[_Member], until: float) -> None:
 
 
 class ThreadFleet:
-    """Worker threads and one that beats for them and keeps house. Runs until `close`."""
+    """Worker threads and one that beats for them and keeps house. Runs until `close`.
+
+    Raises:
+        ConfigError: a worker hook is a coroutine function.
+    """
 
     def __init__(self, settings: Settings, queues: Sequence[str], concurrency: int) -> None:
+        refuse_coroutine_hooks()
         self._settings = settings
         self._queues = queues
         self._exchange = connect(settings)

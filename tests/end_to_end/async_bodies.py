@@ -1,4 +1,4 @@
-"""Tasks for fleets with async slots, and worker hooks that are coroutine functions."""
+"""Tasks for fleets with async slots."""
 
 import asyncio
 import os
@@ -6,53 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-from orchestrator import get_run_context, get_run_logger, on_worker_start, task
+from orchestrator import get_run_context, get_run_logger, task
 from tests.end_to_end.bodies import add, log, logged
-from worker import on_worker_stop
-
-OPENED: list[asyncio.AbstractEventLoop] = []
-
-
-def note(what: str) -> None:
-    """One line `what`, written at once."""
-    handle = os.open(Path(os.environ["BODY_LOG"]).parent / "hooks.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(handle, f"{what}\n".encode())
-    os.close(handle)
-
-
-@on_worker_start
-async def open_pool() -> None:
-    await asyncio.sleep(0)
-    OPENED.append(asyncio.get_running_loop())
-    note("open")
-
-
-@on_worker_start
-def warm_up() -> None:
-    note("warm up")
-
-
-@on_worker_stop
-async def fail_to_close() -> None:
-    await asyncio.sleep(0)
-    raise OSError("the pool is gone")
-
-
-@on_worker_stop
-async def close_pool() -> None:
-    await asyncio.sleep(0)
-    note("close")
-
 
 # --- bodies that await ------------------------------------------------------------------------------------------------
-
-
-@task
-async def opened_here() -> bool:
-    return [asyncio.get_running_loop()] == OPENED
 
 
 @task
@@ -213,9 +172,3 @@ async def nested(depth: int) -> int:
 @task
 def sum_in_thread(end: int) -> float:
     return add.submit(end, 1).result(timeout=20)
-
-
-@task(on_completion=[lambda _task, run, _state: note(f"completed {run.id}")])
-async def hooked() -> int:
-    await asyncio.sleep(0)
-    return 1

@@ -91,7 +91,7 @@ def test_what_runs_may_finish_at_a_stop_and_nothing_is_begun(
     assert (workers.process.wait(10), running.result(timeout=5)) == (0, [1] * 5)
     assert (waiting.get_state().type, waiting.task_run.attempt) == (StateType.PENDING, 0)
     assert (workers.folder / "hooks.txt").read_text().split("\n") == ["open", "warm up", "close", ""]
-    assert "the on_worker_stop hook tests.end_to_end.async_bodies.fail_to_close failed" in workers.said()
+    assert "the on_worker_stop hook tests.end_to_end.async_hooked.fail_to_close failed" in workers.said()
 
 
 def test_what_is_not_through_within_the_grace_goes_back_uncounted(fleet: Fleets, baton: Orchestrator) -> None:

@@ -10,7 +10,7 @@ import redis
 from orchestrator import Orchestrator
 from shared.errors import TaskRunTimeoutError
 from tests.end_to_end import async_bodies as bodies
-from tests.support.async_fleets import MODULE, in_their_bodies, with_slots
+from tests.support.async_fleets import HOOKED, MODULE, in_their_bodies, with_slots
 from tests.support.fleets import Fleet, Fleets, seconds_after, server_time, told
 from tests.support.server import RedisServer
 
@@ -63,8 +63,8 @@ def test_plain_functions_run_in_threads_with_their_context(baton: Orchestrator) 
         (bodies.fails_once, {}, 2),
         (bodies.anumbers, {"end": 3}, [0, 1, 2]),
         (bodies.numbers, {"end": 3}, [0, 1, 2]),
-        (bodies.opened_here, {}, True),
-        (bodies.hooked, {}, 1),
+        (f"{HOOKED}.opened_here", {}, True),
+        (f"{HOOKED}.hooked", {}, 1),
     ],
     ids=["retries", "a retry after a delay", "an async generator", "a generator", "start hooks", "hooks"],
 )

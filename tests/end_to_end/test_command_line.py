@@ -101,8 +101,8 @@ def test_a_number_of_workers_or_slots_that_cannot_be_is_refused(url: str, option
 
 
 def test_a_worker_hook_that_nobody_would_await_is_refused(url: str) -> None:
-    code, said = worker(url, ROOT, "-m", "tests.end_to_end.async_bodies")
-    assert (code, "async_bodies.open_pool is a coroutine function: only workers with async slots await it" in said) == (
+    code, said = worker(url, ROOT, "-m", "tests.end_to_end.async_hooked")
+    assert (code, "async_hooked.open_pool is a coroutine function: only workers with async slots await it" in said) == (
         78,
         True,
     )

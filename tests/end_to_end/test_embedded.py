@@ -141,6 +141,13 @@ def test_a_script_that_submits_while_it_is_imported_is_told_where_to_put_that(tm
     assert "under `if __name__ == '__main__':`" in told.stderr
 
 
+def test_in_memory_a_worker_hook_that_nobody_would_await_is_refused(tmp_path: Path) -> None:
+    hook = "from orchestrator import on_worker_start\n@on_worker_start\nasync def open_pool() -> None: ..."
+    told = ran(tmp_path, "memory:", before=hook)
+    assert told.returncode == 1
+    assert "open_pool is a coroutine function: only workers with async slots await it" in told.stderr
+
+
 @needs_server
 def test_a_task_that_no_file_holds_cannot_have_worker_processes() -> None:
     code = "from orchestrator import Orchestrator, task\ndef f(): ...\nOrchestrator('embedded:').submit(task(f))"

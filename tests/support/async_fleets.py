@@ -6,11 +6,12 @@ from tests.support.fleets import Fleet, Fleets, starts
 from tests.support.waiting import eventually
 
 MODULE = "tests.end_to_end.async_bodies"
+HOOKED = "tests.end_to_end.async_hooked"
 
 
 def with_slots(fleet: Fleets, slots: int, *options: str, **how: Any) -> Fleet:
     """A fleet of one process with so many slots."""
-    return fleet("--async-slots", str(slots), *options, module=MODULE, **how)
+    return fleet("--async-slots", str(slots), "-m", HOOKED, *options, module=MODULE, **how)
 
 
 def in_their_bodies(workers: Fleet, *run_ids: str) -> None:
