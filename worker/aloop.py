@@ -256,7 +256,8 @@ class AsyncWorkLoop:
     def _waited(self, done: "Future[bool]") -> None:
         self._waits = False
         self._woken.set()
-        try:
-            done.result()
-        except RedisUnavailable as error:
+        error = done.exception()
+        if isinstance(error, RedisUnavailable):
             log.warning("%s", error)
+        elif error is not None:
+            self._failure = error
