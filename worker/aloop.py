@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from shared.commands import AT_ONCE, Claim, Cycle, Report
 from shared.errors import RedisUnavailable
+from shared.failpoints import failpoint
 from shared.keys import wake
 from shared.settings import Settings
 from shared.transport import Line
@@ -261,3 +262,5 @@ class AsyncWorkLoop:
             log.warning("%s", error)
         elif error is not None:
             self._failure = error
+        elif done.result():
+            failpoint("wake.taken")
