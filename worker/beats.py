@@ -60,7 +60,7 @@ class Beats:
         sent = monotonic()
         pulses = []
         for name, page in births:
-            fields = {**self._fields, "slots": _slots(page), "birth": iso(now()), "state": "idle"}
+            fields = {**self._fields, **_own(page), "birth": iso(now()), "state": "idle"}
             pulses.append(Pulse(name, self._queues, fields, is_new=True))
         self._ledger.beat(pulses)
         for _, page in births:
@@ -91,8 +91,8 @@ class Beats:
         since = min((body.since for body in child.page.bodies()), default=None)
         fields: dict[str, Argument] = {
             **self._fields,
+            **_own(child.page),
             "pid": child.pid,
-            "slots": _slots(child.page),
             "parked": int(child.page.is_parked()),
             "quiet": int(is_quiet),
             "current_job_working_time": f"{monotonic() - since if since is not None else 0:.3f}",
@@ -100,6 +100,6 @@ class Beats:
         return Pulse(child.name, self._queues, fields)
 
 
-def _slots(page: Page) -> int:
-    """An extra has none of its own: it works in one that is lent."""
-    return 0 if page.is_extra() else 1
+def _own(page: Page) -> Mapping[str, Argument]:
+    """An extra has no slots of its own: it works in one that is lent."""
+    return {"slots": 0} if page.is_extra() else {}

@@ -133,6 +133,11 @@ def test_a_quiet_process_begins_nothing_until_it_is_told_to(
     assert future.result(timeout=10) in workers.children()
 
 
+def test_a_worker_tells_how_many_slots_it_has(fleet: Fleets, client: "redis.Redis") -> None:
+    (name,) = with_slots(fleet, 7).workers(client)
+    assert client.hget(f"rq:worker:{name}", "slots") == "7"
+
+
 def test_a_process_is_replaced_after_its_runs(fleet: Fleets, baton: Orchestrator) -> None:
     workers = with_slots(fleet, 4, "--max-runs", "10")
     before = workers.children()
