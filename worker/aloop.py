@@ -4,6 +4,7 @@
 # same hand as elsewhere; a second thread waits for tokens. Everything else happens in the loop's thread.
 # A run ends: it is reported at once. What ends during that call goes with the next one, and so do begins.
 # Nothing is begun while somebody waits for tokens: when its slots have been filled nobody takes a token in vain.
+# Hooks of ends that scripts made are called beside the runs, one after the other; they take no slot.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from worker.aattempt import aexecute
 from worker.aslots import Slot, Slots
 from worker.hand import Buried, Hand
 from worker.interrupts import SIGNAL, Interrupts
+from worker.left_hooks import LeftHooks
 from worker.lending import lend_through
 from worker.loop import Woken
 from worker.page import Page
@@ -69,6 +71,8 @@ class AsyncWorkLoop:
         self._free = list(reversed(range(page.places)))
         self._failure: BaseException | None = None
         self._waits = False
+        self._left_hooks = LeftHooks(hand, page, Interrupts(page), settings)
+        self._hooking: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._calls = ThreadPoolExecutor(1, "baton-calls")
         self._tokens = ThreadPoolExecutor(1, "baton-tokens")
@@ -159,6 +163,8 @@ class AsyncWorkLoop:
         for place, present in self._runs.items():
             self._page.end_body(place)
             present.task.cancel()
+        if self._hooking is not None:
+            self._hooking.cancel()
         for _, report in self._ended:
             self._hand.done(report)
 
@@ -169,7 +175,8 @@ class AsyncWorkLoop:
         self._woken.clear()
         if self._failure is not None:
             raise self._failure
-        is_empty = not (self._runs or self._ended)
+        self._begin_left_hooks()
+        is_empty = not (self._runs or self._ended or self._hooking)
         most, awaited_only = self._may_begin(looks_again=burst and is_empty)
         if most or self._ended:
             if most and awaited_only:
@@ -178,8 +185,8 @@ class AsyncWorkLoop:
             if awaited_only and not found_all:
                 self._slots.look_again()
             elif most and found_all and not awaited_only:
-                if burst and not (self._runs or self._ended):
-                    return False
+                if burst and not (self._runs or self._ended or self._hooking):
+                    return await self._left_hooks.acall_next(self._aside)
                 self._wait_for_tokens()
         elif self.stopping and is_empty:
             return False
@@ -190,7 +197,7 @@ class AsyncWorkLoop:
     def _may_begin(self, *, looks_again: bool) -> tuple[int, bool]:
         """How many runs may be begun now, and whether only those that somebody waits for."""
         # Also a process that stops or is quiet begins what its own runs wait for: else they would not end.
-        if not (self.stopping or self._page.is_quiet()) and (free := min(self._slots.free(), self._left)):
+        if not self._is_resting() and (free := min(self._slots.free(), self._left)):
             return 0 if self._waits and not looks_again else free, False
         return self._slots.free_for_awaited(), True
 
@@ -242,6 +249,27 @@ class AsyncWorkLoop:
     def _leave(self, place: int) -> None:
         self._page.rest(place)
         self._free.append(place)
+
+    # --- hooks of ends that scripts made ------------------------------------------------------------------------------
+
+    def _begin_left_hooks(self) -> None:
+        if self._left_hooks.are_due() and self._hooking is None and not self._is_resting():
+            self._hooking = self._loop.create_task(self._call_left_hooks())
+            self._hooking.add_done_callback(self._hooks_called)
+
+    async def _call_left_hooks(self) -> None:
+        while self._left_hooks.are_due() and not self._is_resting():
+            await self._left_hooks.acall_next(self._aside)
+
+    def _hooks_called(self, task: "asyncio.Task[None]") -> None:
+        self._hooking = None
+        self._woken.set()
+        if not task.cancelled() and (error := task.exception()):
+            self._failure = error
+
+    def _is_resting(self) -> bool:
+        """True if nothing but what runs here wait for may be begun."""
+        return self.stopping or self._page.is_quiet()
 
     # --- tokens -------------------------------------------------------------------------------------------------------
 

@@ -331,8 +331,8 @@ class Fleet:
         if willing and not self._is_quiet:
             child = random.choice(idle or willing)  # noqa: S311 - spreads load, guards nothing
             child.page.tell_of_hooks()
-            if idle:
-                child.send(CLAIM_AGAIN)  # a busy one looks between two runs
+            if idle or child.page.places > 1:
+                child.send(CLAIM_AGAIN)  # one that is busy with a single run looks after it
 
     # --- health -------------------------------------------------------------------------------------------------------
 

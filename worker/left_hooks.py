@@ -5,8 +5,11 @@ Such an end is the reaper's, that of a run that was cancelled or expired while i
 # An entry is this worker's until it is confirmed: if the process dies before that, the reaper gives it to another.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from shared.commands import Claim
 from shared.errors import BatonError, RunGone
@@ -15,6 +18,7 @@ from shared.settings import Settings
 from shared.specs import TaskSpec, registry
 from shared.states import State
 from shared.upkeep import HooksDue
+from worker.aattempt import Aside, FleetEngine
 from worker.attempt import Attempt
 from worker.engine.base import INTERRUPTS
 from worker.engine.core import HOOKS_OF
@@ -32,8 +36,21 @@ def hooked_tasks(specs: Sequence[TaskSpec[..., object]]) -> list[str]:
     return [f"{kind} {spec.key}" for spec in specs for kind, name in kinds if getattr(spec, name)]
 
 
+class _Taken(NamedTuple):
+    """An entry that is this worker's now.
+
+    `given` is what an engine is given for it: None if it is for other workers, () if nothing is to be called any more.
+    """
+
+    entry: str
+    run_id: str
+    told: int
+    state: State[Any] | None = None
+    given: tuple[Any, ...] | None = ()
+
+
 class LeftHooks:
-    """Of one worker. In the thread that executes its runs, between two of them."""
+    """Of one worker. In the thread that executes its runs, between two of them; or on its event loop, beside them."""
 
     def __init__(self, hand: Hand, page: Page, interrupts: Interrupts, settings: Settings) -> None:
         self._hand = hand
@@ -52,38 +69,61 @@ class LeftHooks:
         Raises:
             Buried: the lease is over; what was taken is given to another worker.
         """
+        taken = self._take()
+        if taken is None:
+            return False
+        if taken.given:
+            try:
+                SyncTaskRunEngine(*taken.given).call_hooks(taken.state)
+            except INTERRUPTS:
+                log.exception("run %s: a hook of its end was interrupted", taken.run_id)
+        return self._confirm(taken)
+
+    async def acall_next(self, aside: Aside) -> bool:
+        """The same as `call_next`, on an event loop."""
+        taken = await aside(self._take)
+        if taken is None:
+            return False
+        if taken.given:
+            try:
+                await FleetEngine(aside, self._settings.hook_timeout, *taken.given).call_hooks(taken.state)
+            except INTERRUPTS:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise  # the worker ends: whoever has the entry next calls all of them
+                log.exception("run %s: a hook of its end was interrupted", taken.run_id)
+        return bool(await aside(partial(self._confirm, taken)))
+
+    def _take(self) -> _Taken | None:
+        """The next entry; None if there is none."""
         told = self._page.hooks_told()
         due = self._hand.next_hooks()
         if not due.entry:
             self._looked_at = told
-            return False
-        is_known = self._call(due)
-        self._hand.hooks_called(due.entry, is_for_others=not is_known)
-        if not is_known:
-            self._looked_at = told  # until it is told again: the same one would come back at once
-        return is_known
-
-    def _call(self, due: HooksDue) -> bool:
-        """Call these hooks; False if the task is not known here. A run that is gone has none."""
+            return None
+        taken = _Taken(due.entry, due.run_id, told)
         try:
             run = self._hand.look_up([due.run_id])[due.run_id]
             if not isinstance(run, TaskRun):
                 log.warning("run %s: its hooks are not called: %s", due.run_id, run or "it is gone")
-                return True
+                return taken
             spec = registry.get(run.task)
             if spec is None:
-                return False
+                return taken._replace(given=None)
             state = run.state if run.seq == due.seq else self._state_at(due)
         except (BatonError, LookupError, ValueError) as error:  # an entry of others may hold anything
             log.warning("run %s: its hooks are not called: %s", due.run_id, error)
-            return True
+            return taken
         attempt = Attempt(_claim_of(run, state), spec, self._hand, self._interrupts, self._settings)
         attempt.state = state
-        try:
-            SyncTaskRunEngine(spec, {}, None, attempt).call_hooks(state)
-        except INTERRUPTS:
-            log.exception("run %s: a hook of its end was interrupted", run.id)
-        return True
+        return taken._replace(state=state, given=(spec, {}, None, attempt))
+
+    def _confirm(self, taken: _Taken) -> bool:
+        """See that this entry is nobody's any more, or left to others; False for the latter."""
+        is_known = taken.given is not None
+        self._hand.hooks_called(taken.entry, is_for_others=not is_known)
+        if not is_known:
+            self._looked_at = taken.told  # until it is told again: the same one would come back at once
+        return is_known
 
     def _state_at(self, due: HooksDue) -> State[object]:
         """The end as the run's history tells of it: since then somebody had the run retried."""

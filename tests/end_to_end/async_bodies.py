@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 from orchestrator import get_run_context, get_run_logger, task
@@ -147,6 +148,20 @@ def look_for_itself() -> None:
     with logged():
         while not get_run_context().cancelled:
             time.sleep(0.01)
+
+
+def asks_for_long(_states: object) -> bool:
+    """A trigger that tells that it was asked, and answers when there is a file."""
+    folder = Path(os.environ["BODY_LOG"])
+    (folder / "asked").touch()
+    while not (folder / "gate").exists():
+        time.sleep(0.005)
+    return True
+
+
+@task(trigger=asks_for_long)
+async def triggered() -> int:
+    return 5
 
 
 # --- bodies that wait for other runs ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Tasks whose runs end where their code is not, and what their hooks do."""
 
+import asyncio
 import os
 import signal
 import time
@@ -88,3 +89,8 @@ def sleeps(*_: object) -> None:
 def deafly_sleeps(*_: object) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     time.sleep(60)
+
+
+@slow_to_tell.on_completion
+async def rests(*_: object) -> None:
+    await asyncio.sleep(60)

@@ -174,6 +174,16 @@ def test_work_goes_on_after_redis_was_away(tmp_path: Path) -> None:
         assert futures.result(timeout=20) == [1] * 10
 
 
+def test_a_trigger_that_takes_its_time_holds_nobody_up(fleet: Fleets, baton: Orchestrator) -> None:
+    workers = with_slots(fleet, 4)
+    asking = bodies.triggered.submit(wait_for=[baton.submit(bodies.rest, {"seconds": 0})])
+    folder = workers.folder / "bodies"
+    eventually((folder / "asked").exists)
+    assert baton.submit(bodies.rest, {"seconds": 0}).result(timeout=10) in workers.children()
+    (folder / "gate").touch()
+    assert asking.result(timeout=10) == 5
+
+
 # --- runs that wait for others ----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import redis
 
 from orchestrator import Orchestrator, task
@@ -14,6 +15,8 @@ from tests.support.waiting import eventually
 
 LEFT = "tests.end_to_end.left"
 CANCELLED = [("on_cancellation", "Cancelled", 0)]
+SLOTS = ("--async-slots", "2")
+of_both_kinds = pytest.mark.parametrize("slots", [(), SLOTS], ids=["one run at a time", "on an event loop"])
 
 
 def lines_of(fleet: Fleet) -> list[list[str]]:
@@ -26,10 +29,11 @@ def nothing_is_left(client: "redis.Redis") -> bool:
     return not client.keys("baton:hooks:*")
 
 
+@of_both_kinds
 def test_a_run_whose_process_was_lost_each_time_has_its_crash_hooks_called_once(
-    fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", slots: tuple[str, ...]
 ) -> None:
-    fleet(module=LEFT, concurrency=2)
+    fleet(*slots, module=LEFT, concurrency=2)
     future = baton.submit(left.hooked_poison)
     future.wait(20)
     crashed = ("on_crashed", "Crashed", 3)
@@ -38,34 +42,39 @@ def test_a_run_whose_process_was_lost_each_time_has_its_crash_hooks_called_once(
     assert [hook for hook in hooks_of(fleet.folder, future.run_id) if hook[0] != "on_running"] == [crashed]
 
 
+@of_both_kinds
 def test_a_run_that_is_cancelled_while_it_waits_has_its_hooks_called_by_an_idle_worker(
-    fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", slots: tuple[str, ...]
 ) -> None:
-    fleet(module=LEFT, concurrency=2)
+    fleet(*slots, module=LEFT, concurrency=2)
     future = left.hooked.with_options(delay=60).submit()
     baton.cancel(future.run_id)
     eventually(lambda: hooks_of(fleet.folder, future.run_id) == CANCELLED, 3)
     eventually(lambda: nothing_is_left(client))
 
 
+@of_both_kinds
 def test_hooks_that_are_due_while_there_is_no_fleet_are_called_by_the_next(
-    fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", slots: tuple[str, ...]
 ) -> None:
     assert fleet(module=LEFT).stop() == 0
     future = baton.submit(left.hooked)
     baton.cancel(future.run_id)
     assert (client.exists("baton:hooks:default"), hooks_of(fleet.folder, future.run_id)) == (1, [])
-    ending = fleet.begin("--burst", module=LEFT)
+    ending = fleet.begin("--burst", *slots, module=LEFT)
     assert ending.process.wait(15) == 0
     assert (hooks_of(fleet.folder, future.run_id), nothing_is_left(client)) == (CANCELLED, True)
 
 
-def test_hooks_of_an_end_that_was_taken_back_are_called_for_that_end(fleet: Fleets, baton: Orchestrator) -> None:
+@of_both_kinds
+def test_hooks_of_an_end_that_was_taken_back_are_called_for_that_end(
+    fleet: Fleets, baton: Orchestrator, slots: tuple[str, ...]
+) -> None:
     assert fleet(module=LEFT).stop() == 0
     future = baton.submit(left.held_back, {"path": ""}, delay=60)
     baton.cancel(future.run_id)
     baton.retry(future.run_id, delay=60)
-    ending = fleet.begin("--burst", module=LEFT)
+    ending = fleet.begin("--burst", *slots, module=LEFT)
     (ending.folder / "bodies" / "gate").touch()
     assert ending.process.wait(15) == 0
     assert lines_of(ending)[0][1:] == ["begins", future.run_id, "Cancelled"]
@@ -78,10 +87,11 @@ def test_a_run_that_expires_has_its_hooks_called(fleet: Fleets, baton: Orchestra
     eventually(lambda: hooks_of(fleet.folder, future.run_id) == [("on_cancellation", "Expired", 0)])
 
 
+@of_both_kinds
 def test_a_body_that_is_killed_for_its_time_limit_has_its_failure_hooks_called(
-    fleet: Fleets, baton: Orchestrator
+    fleet: Fleets, baton: Orchestrator, slots: tuple[str, ...]
 ) -> None:
-    fleet(module=LEFT, timeout_grace=0.2)
+    fleet(*slots, module=LEFT, timeout_grace=0.2)
     future = baton.submit(left.hooked_deaf)
     eventually(lambda: ("on_failure", "TimedOut", 1) in hooks_of(fleet.folder, future.run_id))
 
@@ -111,10 +121,52 @@ def test_a_busy_worker_calls_hooks_between_two_runs(
     eventually(lambda: starts(fleet.body_log(), following.run_id) == 1)
 
 
-def test_a_hook_whose_worker_is_killed_is_called_again(
+def test_a_process_with_slots_calls_hooks_beside_its_runs(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
+) -> None:
+    workers = fleet("--async-slots", "1", module=LEFT)
+    held = baton.submit(left.held_here, {"path": str(tmp_path / "gate")})
+    eventually(lambda: starts(workers.body_log(), held.run_id) == 1)
+    blocking = baton.submit(left.held_back, {"path": ""}, delay=60)
+    baton.cancel(blocking.run_id)
+    eventually(lambda: lines_of(workers))
+    (tmp_path / "gate").touch()
+    assert held.result(10) == str(tmp_path / "gate")
+    assert baton.submit(left.held_here, {"path": "/"}).result(10) == "/"
+    (workers.folder / "bodies" / "gate").touch()
+    eventually(lambda: [words[1] for words in lines_of(workers)] == ["begins", "ends"])
+    eventually(lambda: nothing_is_left(client))
+
+
+def test_a_process_with_slots_that_stops_ends_the_hook_that_it_has_begun(
     fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
 ) -> None:
-    workers = fleet(module=LEFT)
+    workers = fleet(*SLOTS, module=LEFT)
+    future = baton.submit(left.held_back, {"path": ""}, delay=60)
+    baton.cancel(future.run_id)
+    eventually(lambda: lines_of(workers))
+    workers.process.terminate()
+    eventually(lambda: "stopping" in workers.said())
+    (workers.folder / "bodies" / "gate").touch()
+    assert (workers.process.wait(10), len(lines_of(workers)), nothing_is_left(client)) == (0, 2, True)
+
+
+def test_on_an_event_loop_hooks_have_their_time_limit_too(fleet: Fleets, baton: Orchestrator) -> None:
+    workers = fleet(*SLOTS, module=LEFT, hook_timeout=0.3)
+    before = workers.children()
+    future = baton.submit(left.slow_to_tell)
+    assert future.result(10) == 5
+    for hook in "sleeps", "deafly_sleeps", "rests":
+        eventually(lambda hook=hook: f"An error was encountered while running hook '{hook}'" in workers.said())
+    assert workers.said().count("Scope timed out after 0.3 second(s).") == 3
+    assert (baton.submit(left.held_here, {"path": "/"}).result(10), workers.children()) == ("/", before)
+
+
+@of_both_kinds
+def test_a_hook_whose_worker_is_killed_is_called_again(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", slots: tuple[str, ...]
+) -> None:
+    workers = fleet(*slots, module=LEFT)
     future = baton.submit(left.held_back, {"path": ""}, delay=60)
     baton.cancel(future.run_id)
     first = eventually(lambda: lines_of(workers))[0][0]

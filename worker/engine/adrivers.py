@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -125,7 +125,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """The same as of the other engine, without waiting for a server on the event loop."""
         recorder = current_recorder()
         begin = partial(self._begun, recorder, task_run_id, dependencies)
-        place = await _in_thread(begin) if recorder.blocks else begin()
+        place = await _begun_aside(begin) if recorder.blocks else begin()
         try:
             yield self
         finally:
@@ -244,7 +244,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
 
     async def _call(self, step: Call) -> Any:
         if not self.spec.isasync:
-            return await asyncio.to_thread(_called, step)
+            return await in_thread(call, step)
         returned = step.fn(*step.args, **step.kwargs)
         work = listed(returned) if isasyncgen(returned) else returned
         return await self._limited(step.seconds, step.seconds, work)
@@ -270,9 +270,14 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             raise Overran(TaskRunTimeoutError(text_of_limit(told or 0.0))) from error
 
 
-def _called(step: Call) -> Any:
+async def in_thread(fn: Callable[..., T], *args: Any) -> T:
+    """What this gives, called in a thread with the context that holds here."""
+    return await asyncio.to_thread(_called, fn, args)
+
+
+def _called(fn: Callable[..., T], args: Sequence[Any]) -> T:
     try:
-        return call(step)
+        return fn(*args)
     except StopIteration as error:
         raise RuntimeError("the function raised StopIteration") from error  # which no future of asyncio takes
 
@@ -315,7 +320,7 @@ async def _look_out(place: Place, strike: Callable[[], None]) -> None:
     strike()
 
 
-async def _in_thread(begin: Callable[[], InlineRun]) -> InlineRun:
+async def _begun_aside(begin: Callable[[], InlineRun]) -> InlineRun:
     """What this begins, in a thread; where nobody waits for it any more, it is left again there."""
     lock, made, is_left = threading.Lock(), list[InlineRun](), False
 
