@@ -6,7 +6,7 @@ from pathlib import Path
 from orchestrator import get_run_context, get_run_logger, set_progress, task
 from shared.ids import new_id
 from shared.states import Completed, Failed, State
-from worker.engine import run_task
+from worker.engine import run_task, run_task_async
 from worker.triggers import all_failed, any_failed
 
 
@@ -25,6 +25,13 @@ def runs_another_here(x: int) -> list[object]:
     """The id of a run that is executed in this body, and its value."""
     run_id = new_id()
     return [run_id, run_task(plus_one, task_run_id=run_id, parameters={"x": x})]
+
+
+@task
+async def awaits_another_here(x: int) -> list[object]:
+    """The same, on an event loop."""
+    run_id = new_id()
+    return [run_id, await run_task_async(plus_one, task_run_id=run_id, parameters={"x": x})]
 
 
 @task(log_prints=True, task_run_name="says {what}")

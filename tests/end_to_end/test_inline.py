@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+from typing import Any
 
+import pytest
 import redis
 
 from orchestrator import Orchestrator
 from shared.ids import new_id
-from tests.end_to_end.inline_bodies import plus_one, runs_another_here
+from tests.end_to_end.inline_bodies import awaits_another_here, plus_one, runs_another_here
 from tests.support.fleets import BIN, ROOT, SHORT, Fleets, environment, told
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
@@ -33,9 +35,21 @@ def test_a_producer_that_names_a_redis_records_what_it_runs_itself(baton: Orches
     )
 
 
-def test_what_a_body_runs_itself_is_its_child(fleet: Fleets, baton: Orchestrator) -> None:
-    fleet(module="tests.end_to_end.inline_bodies")
-    future = baton.submit(runs_another_here, {"x": 4})
+@pytest.mark.parametrize(
+    ("slots", "task"),
+    [
+        ((), runs_another_here),
+        ((), awaits_another_here),
+        (("--async-slots", "2"), runs_another_here),
+        (("--async-slots", "2"), awaits_another_here),
+    ],
+    ids=["in the main thread", "in a loop of its own", "in a thread", "on the event loop"],
+)
+def test_what_a_body_runs_itself_is_its_child(
+    fleet: Fleets, baton: Orchestrator, slots: tuple[str, ...], task: Any
+) -> None:
+    fleet(*slots, module="tests.end_to_end.inline_bodies")
+    future = baton.submit(task, {"x": 4})
     inner_id, value = future.result(10)
     inner = baton.get_run(inner_id)
     assert (value, inner.parent, inner.correlation, inner.state.result()) == (5, future.run_id, future.run_id, 5)

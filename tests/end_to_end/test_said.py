@@ -25,10 +25,10 @@ def logged(server: RedisServer, run_id: str) -> list[str]:
     return [line.partition(" ")[2] for line in told.stdout.splitlines()]
 
 
-@pytest.fixture(autouse=True)
-def speaking(fleet: Fleets) -> Fleet:
+@pytest.fixture(autouse=True, params=[(), ("--async-slots", "2")], ids=["one run at a time", "on an event loop"])
+def speaking(fleet: Fleets, request: pytest.FixtureRequest) -> Fleet:
     """A fleet of one worker."""
-    return fleet(module=MODULE)
+    return fleet(*request.param, module=MODULE)
 
 
 def test_what_a_run_says_is_stored_with_its_end(server: RedisServer, baton: Orchestrator) -> None:
