@@ -75,13 +75,17 @@ def calls(runs: Sequence[NewRun]) -> Iterator[Sequence[int]]:
 def submit(runs: Sequence[NewRun], settings: Settings) -> Request[list[str]]:
     """Accept up to `AT_ONCE` runs; the answer holds a tag for each, see `submit.lua`."""
     queues = dict.fromkeys(run.queue for run in runs)
-    key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS]
-    for queue in queues:
-        key_names += (keys.queue(queue), keys.SCHEDULED + queue, keys.queue_settings(queue))
+    key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS, *(name for queue in queues for name in _written_in(queue))]
     arguments: list[Argument] = [settings.retention_cancelled, len(runs)]
     for run in runs:
         arguments += _accepted(run)
     return Request(SCRIPTS["submit"], key_names, arguments, texts)
+
+
+def _written_in(queue: str) -> list[str]:
+    """All that a submit writes of a queue: who may not write to one of these is refused at once, and not half way."""
+    registries = (keys.SCHEDULED, keys.DEFERRED, keys.CANCELED)
+    return [keys.queue(queue), *(prefix + queue for prefix in registries), keys.wake(queue), keys.hooks(queue)]
 
 
 def _accepted(run: NewRun) -> list[Argument]:
@@ -108,9 +112,7 @@ class Entrusted(NamedTuple):
 
 def entrust(run: NewRun, worker: str, operation: str, settings: Settings) -> Request[Entrusted]:
     """Accept a run into the hands of the process with this lease, which executes it itself."""
-    queue = run.queue
-    key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS, keys.queue(queue), keys.SCHEDULED + queue]
-    key_names += (keys.queue_settings(queue), keys.LEASES)
+    key_names = [keys.QUEUES, keys.TASKS, keys.COUNTS, *_written_in(run.queue), keys.LEASES]
     arguments: list[Argument] = [settings.retention_cancelled, worker, operation, *_accepted(run)]
     return Request(SCRIPTS["entrust"], key_names, arguments, _entrusted)
 

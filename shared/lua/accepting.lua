@@ -9,9 +9,17 @@ end
 
 local room = {}
 
+-- Reads how many may wait in a queue. Nil, or what is wrong: who may not read its cap may not pass it by. What is no
+-- number caps nothing.
+local function uncapped(queue)
+  local cap = try('HGET', QUEUE_SETTINGS .. queue, 'cap')
+  if type(cap) == 'table' and not find(cap.err, 'WRONGTYPE') then return cap.err end
+  room[queue] = tonumber(cap or nil) or false
+end
+
 -- Nil if the queue takes one more, else how many wait in it and how many may.
 local function excess(queue)
-  if room[queue] == nil then room[queue] = tonumber(try('HGET', QUEUE_SETTINGS .. queue, 'cap') or nil) or false end
+  if room[queue] == nil then uncapped(queue) end
   if not room[queue] then return nil end
   local depth = call('LLEN', QUEUE .. queue) + #(tails[queue] or {}) + #(heads[queue] or {})
   if depth >= room[queue] then return depth .. ' ' .. format('%d', room[queue]) end
@@ -54,7 +62,9 @@ end
 -- Their queues' keys stand behind `keys` others, up to the key number `last`.
 local function misfit_of(first, many, keys, last)
   local wrong, own = misfit(QUEUES, 'set') or misfit(TASKS, 'set') or misfit(DEADLINES, 'zset'), nil
-  for i = keys + 1, last or #KEYS, 3 do wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') end
+  for i = keys + 1, last or #KEYS, 6 do
+    wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') or uncapped(sub(KEYS[i], #QUEUE + 1))
+  end
   for _ = 1, many do
     own, first = misfit_at(first)
     wrong = wrong or own
@@ -71,21 +81,22 @@ local function same_as(ties)
 end
 
 -- Makes the limit of a task's own, or changes it where the code says another number than before. What was set by hand
--- meanwhile stays.
+-- meanwhile stays. What that frees is for promote to give away: those that wait may be of queues that another user keeps.
 local function declare(name, slots)
   local key = LIMIT .. name
   if call('HGET', key, 'declared') == slots then return end
   call('SADD', LIMITS, name)
   call('HSET', key, 'slots', slots, 'declared', slots)
-  grant(name)
+  wake(WAKE_DUE, 1)
 end
 
--- Stores what ties the run; answers how many runs it waits for.
-local function tie(run, ties, due, set)
+-- Stores what ties the run; answers how many runs it waits for. One that ends at once waits for none: telling them so
+-- would touch their queues, which another user than this one may keep.
+local function tie(run, ties, due, set, ends_at_once)
   local waits, ups = 0, ties.up
   for i = 1, #ups do
     local is_new = call('SADD', RUN .. run.id .. ':upstream', ups[i]) == 1 -- named twice, it is needed once
-    if is_new and need(run.id, ups[i]) then waits = waits + 1 end
+    if is_new and not ends_at_once and need(run.id, ups[i]) then waits = waits + 1 end
   end
   for _, tag in ipairs(ties.tag) do
     call('SADD', RUN .. run.id .. ':tags', tag)
@@ -109,20 +120,23 @@ local function tie(run, ties, due, set)
   end
   if #ups > 0 then set[#set + 1], set[#set + 2] = 'upstreams', #ups end
   set[#set + 1], set[#set + 2] = 'ties', '1'
-  run.ties, run.upstreams = '1', #ups > 0 and #ups or nil
+  run.ties, run.upstreams = '1', not ends_at_once and #ups > 0 and #ups or nil
   return waits
 end
 
--- Enters a run among the children of the one that submitted it. Answers true if that is being cancelled.
-local function adopt(run, parent)
-  local state = try('HGET', JOB .. parent, 'state_type')
-  if type(state) ~= 'string' then return false end
+-- The state of the run that submits, or nil if there is none of that id.
+local function state_of(parent)
+  local state = parent and try('HGET', JOB .. parent, 'state_type')
+  return type(state) == 'string' and state or nil
+end
+
+-- Enters a run among the children of the one in this state that submitted it.
+local function adopt(run, parent, state)
   local children = RUN .. parent .. ':children'
   call('SADD', children, run.id)
   call('HSET', JOB .. parent, 'kids', '1', 'ties', '1')
   local left = REGISTRY[state] and call('TTL', JOB .. parent) or -1
   if left >= 0 then call('EXPIRE', children, left) end
-  return state == 'CANCELLING' or state == 'CANCELLED'
 end
 
 -- Puts a run that is new into the hands of a process, before its start.
@@ -154,7 +168,9 @@ local function accept(id, queue, task, delay, at_front, parameters, set, ties, p
   set[n + 11], set[n + 12] = 'data', '(Vworker.entry.run\nN(V' .. id .. '\nt(dt.'
   introduce(queue, task)
   call('SET', RUN .. id .. ':parameters', parameters)
-  local waits = ties and tie(run, ties, due, set) or 0
+  local parents_state = state_of(parent)
+  local is_orphan = parents_state == 'CANCELLING' or parents_state == 'CANCELLED'
+  local waits = ties and tie(run, ties, due, set, is_orphan) or 0
   if holder then
     entrust(run, holder, set)
   elseif due then
@@ -167,7 +183,8 @@ local function accept(id, queue, task, delay, at_front, parameters, set, ties, p
     enqueue(run, at_front)
   end
   count(TODAY, 'submitted', 1)
-  if parent and adopt(run, parent) then cancel(run, ORPHANED, nil, retention) end
+  if parents_state then adopt(run, parent, parents_state) end
+  if is_orphan then cancel(run, ORPHANED, nil, retention) end
   return 'OK'
 end
 

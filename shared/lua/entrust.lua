@@ -1,5 +1,5 @@
 -- entrust: accepts a run into the hands of the process that called it and executes it itself: it lies in no queue.
--- KEYS: rq:queues, baton:tasks, baton:counts, then its queue's list, due set and settings; baton:leases.
+-- KEYS: rq:queues, baton:tasks, baton:counts, then those of its queue as submit takes them; baton:leases.
 -- ARGV: retention in seconds of a cancelled run, worker (a process's lease), operation id, then the run as submit takes it.
 -- Answer: {tag, token, seq, state type, state time}. tag: OK, BURIED (the worker has no lease), CONFLICT (there is another
 --       run with this id), GONE or BROKEN (a repeat found it so). The run is PENDING and held; CANCELLED if what
@@ -20,8 +20,8 @@ if call('EXISTS', JOB .. id) == 1 then
   local done = string.match(call('HGET', JOB .. id, 'op') or '', '^%S+')
   return answer(done == operation and 'OK' or 'CONFLICT')
 end
-if not call('ZSCORE', KEYS[7], worker) then return { 'BURIED', '0', 0, '', '' } end
-local wrong = misfit_of(4, 1, 3, 6) or misfit(RUNNING, 'zset') or misfit(HELD .. worker .. ':runs', 'hash')
+if not call('ZSCORE', KEYS[10], worker) then return { 'BURIED', '0', 0, '', '' } end
+local wrong = misfit_of(4, 1, 3, 9) or misfit(RUNNING, 'zset') or misfit(HELD .. worker .. ':runs', 'hash')
 if wrong then return redis.error_reply(wrong) end
 
 local tag = accept_at(4, retention, worker)

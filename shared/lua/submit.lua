@@ -1,5 +1,7 @@
 -- submit: accepts runs: hash, parameters, first state, history, place, ties, publication, all in one step.
--- KEYS: rq:queues, baton:tasks, baton:counts, then per distinct queue: its list, its due set, its settings.
+-- KEYS: rq:queues, baton:tasks, baton:counts, then per distinct queue: its list, its due set, its sets of
+--       those that wait for others and of those that were cancelled, its wake list, its hooks. Its settings are only read,
+--       and what is declared has to be open for writing.
 -- ARGV: retention in seconds of a cancelled run, how many runs, then per run: id, queue, task, delay in seconds or '@'
 --       and a time in seconds since 1970 or '', at_front ('1' or ''), parameters, how many further hash fields f, then f names and values, flat; how many ties
 --       t, then t kinds and values, flat: `up` (id of a run that it needs), `tag`, `idem` (an idempotency key),
