@@ -24,6 +24,7 @@ from shared.errors import (
     RedisUnavailable,
     SubmitError,
 )
+from shared.roles import PRODUCER
 from shared.runs import TaskRun
 from shared.settings import Settings, names_a_redis
 from shared.specs import TaskLike, TaskSpec, check_submit_options, queue_name, registry
@@ -239,7 +240,7 @@ class Orchestrator(Scheduling):
             raise Closed
         try:
             if not self._checked:
-                self._ledger.check()
+                self._ledger.check(PRODUCER)
                 self._checked = True
             if self._embedded is not None:
                 self._embedded.serve()

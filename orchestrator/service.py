@@ -11,6 +11,7 @@ from shared.clock import monotonic
 from shared.connect import connect
 from shared.errors import RedisUnavailable
 from shared.ledger import RunLedger
+from shared.roles import SERVER
 from shared.settings import Settings
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
 from worker.signals import Signals
@@ -40,7 +41,7 @@ class Service:
         Raises:
             RedisUnavailable, ConfigError: Redis cannot be used; nothing was done.
         """
-        self._ledger.check()
+        self._ledger.check(SERVER)
         with Signals(0) as signals:
             log.info("server: housekeeping and schedules of Redis at %s", self._ledger.address)
             self._systemd.ready()

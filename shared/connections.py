@@ -143,10 +143,13 @@ class Connection:
         return [self._answer() for _ in commands]
 
     def _answer(self) -> Any:
-        """One answer of several; an error stays in its place, since those behind it must be read too."""
+        """One answer of several; an error stays in its place, since those behind it must be read too.
+
+        After a login that was refused there are none to read: the client library has closed the connection.
+        """
         try:
             return self._connection.read_response()
-        except _REFUSALS as error:
+        except ResponseError as error:
             _pass_over(error)
             return error.with_traceback(None)  # as a value it would keep alive all that its frames hold
 

@@ -77,7 +77,7 @@ class Overheard:
             RedisUnavailable: the connection is lost.
         """
         while (message := self._line.hear(0)) is not None:
-            if message[0] in _MESSAGES:
+            if _tells(message):
                 yield keys.run_id_of_channel(text_of(message[2])), text_of(message[3])
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ def _messages(line: Line, settings: Settings) -> Iterator[Any | None]:
         message = line.hear(settings.future_sweep)
         if message is not None:
             asked = False
-            if message[0] in _MESSAGES:
+            if _tells(message):
                 yield message
         elif asked:
             raise _silent(line)
@@ -147,6 +147,11 @@ def _messages(line: Line, settings: Settings) -> Iterator[Any | None]:
             line.send("PING")
             asked = True
             yield None
+
+
+def _tells(message: Any) -> bool:
+    """True for what tells something. What is empty only tried whether its sender may send: see `probing.py`."""
+    return message[0] in _MESSAGES and message[-1] != b""
 
 
 def _silent(line: Line) -> RedisUnavailable:

@@ -87,6 +87,11 @@ EVENTS = "baton:events"
 QUARANTINE = "baton:quarantine"
 META = "baton:meta"
 
+# --- patterns of everything that is RQ's or ours ----------------------------------------------------------------------
+EVERYTHING = ("rq:*", "baton:*")
+EVERY_CHANNEL = "baton:*"
+RQ_CHANNEL = "rq:pubsub:*"
+
 
 def queue(name: str) -> str:
     """Run ids that wait, left = next."""

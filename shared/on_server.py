@@ -1,10 +1,13 @@
 """One Redis, before anything is asked of runs: whether it can be used, what it tells of itself, how calls are sent."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from shared import upkeep
-from shared.commands import Request
-from shared.errors import ConfigError, LayoutTooNew
+from shared import keys, upkeep
+from shared.commands import Request, text
+from shared.errors import ConfigError, LayoutTooNew, RedisUnavailable
+from shared.probing import REFUSED, probe
+from shared.roles import Role
 from shared.settings import Settings
 from shared.transport import Transport
 from shared.version import LAYOUT
@@ -40,14 +43,17 @@ class OnServer:
     def _send(self, request: Request[T]) -> T:
         return request.read(self._transport.evaluate(request.script, request.key_names, request.arguments))
 
-    def check(self) -> None:
-        """See that this Redis can be used, and mark one that is new to Baton as its own.
+    def check(self, role: Role | None = None) -> None:
+        """See that this Redis can be used, by one of this role, and mark one that is new to Baton as its own.
+
+        Without a role, as for those who only read, no rights are tried. Once in a process is enough.
 
         Raises:
-            RedisUnavailable: no answer, or not the right to use it.
+            RedisUnavailable: no answer, or not the right to use it; says which permissions are missing.
             ConfigError: it is too old, a cluster, or LayoutTooNew: it holds data of a newer Baton.
         """
-        info = self._info()
+        told, stored = self._transport.read([("INFO", "server"), ("HGET", keys.META, "layout")])
+        info = _rows_of(told)
         version = tuple(int(part) for part in info.get("redis_version", "7.0").split(".")[:2])
         if version < OLDEST_REDIS:
             raise ConfigError(
@@ -58,7 +64,9 @@ class OnServer:
                 f"Redis at {self._transport.address} is a cluster: RQ's keys carry no hash tags, so Baton needs a "
                 "single primary, with Sentinel or managed failover"
             )
-        layout = self._send(upkeep.greet())
+        if isinstance(stored, Exception) and REFUSED.search(str(stored)):
+            raise self._too_few_rights(["+hget", f"%R~{keys.META}"])
+        layout = text(stored) if isinstance(stored, bytes) else self._greet()
         if not layout.isdigit():
             raise ConfigError(f"Redis at {self._transport.address} holds data of layout {layout!r}")
         if int(layout) > LAYOUT:
@@ -66,6 +74,33 @@ class OnServer:
                 f"Redis at {self._transport.address} holds data of layout {layout}, this Baton knows {LAYOUT}: "
                 "install that version here, nothing was touched"
             )
+        if role is not None:
+            self._try_rights(role)
+
+    def _greet(self) -> str:
+        try:
+            return self._send(upkeep.greet())
+        except RedisUnavailable as error:
+            if not REFUSED.search(str(error)):
+                raise
+            why = f"{error}; it is new to Baton, and this user may not begin: start a fleet or a server on it first"
+            raise RedisUnavailable(why, self.address) from error
+
+    def _try_rights(self, role: Role) -> None:
+        try:
+            missing = self._send(probe(role))
+        except RedisUnavailable as error:
+            if not REFUSED.search(str(error)):
+                raise
+            missing = ["+eval", "+evalsha", "+time"]
+        if missing:
+            raise self._too_few_rights(missing)
+
+    def _too_few_rights(self, missing: Sequence[str]) -> RedisUnavailable:
+        told = (
+            f"Redis at {self.address} gives this user too few rights: of {' '.join(missing)} some are missing, or all"
+        )
+        return RedisUnavailable(f"{told}; python -m shared.roles prints what each role needs", self.address)
 
     def server_version(self) -> str:
         """The server's version, as it tells it."""

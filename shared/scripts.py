@@ -39,6 +39,7 @@ _STANDS_ON = {
     "needs": ("prelude",),
     "note": ("prelude", "places"),
     "plan": ("prelude",),
+    "probe": ("prelude",),
     "promote": _SLOTS,
     "propose": _MOVES,
     "purge": _CLEARS,

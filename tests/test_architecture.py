@@ -31,7 +31,8 @@ DOORS = {
     "marshal": set(),
     "shelve": set(),
 }
-# Where a Redis command may be named: the ledger and what it reads with, hearing, the views, and the promoter's wait.
+# Where a Redis command may be named: the ledger and what it reads with, hearing, the views, the promoter's wait, and
+# what tells and tries who may send which.
 COMMAND_DOORS = {
     "shared/channels.py",
     "shared/commands.py",
@@ -42,8 +43,10 @@ COMMAND_DOORS = {
     "shared/on_server.py",
     "shared/pages.py",
     "shared/patrol.py",
+    "shared/probing.py",
     "shared/records.py",
     "shared/result_redis.py",
+    "shared/roles.py",
     "shared/slots.py",
     "shared/snapshot.py",
     "shared/views/limits.py",

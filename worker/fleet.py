@@ -20,6 +20,7 @@ from shared.clock import monotonic
 from shared.connect import connect
 from shared.errors import ConfigError, RedisUnavailable
 from shared.ledger import RunLedger
+from shared.roles import WORKER
 from shared.settings import Settings
 from shared.upkeep import Beaten
 from worker.beats import Beats
@@ -119,7 +120,7 @@ class Fleet:
         return 0
 
     def _check(self) -> None:
-        self._ledger.check()
+        self._ledger.check(WORKER)
         if policy := self._ledger.evicting_policy():
             what = f"Redis at {self._ledger.address} may drop keys (maxmemory-policy {policy}), and runs with them"
             if not self._options.allow_eviction:

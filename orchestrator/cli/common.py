@@ -10,6 +10,7 @@ import click
 from shared.connect import connect
 from shared.errors import ConfigError
 from shared.ledger import RunLedger
+from shared.roles import OPERATOR
 from shared.settings import Settings
 from shared.texts import CUT
 from shared.transport import Exchange
@@ -88,10 +89,10 @@ def exchange_from(ctx: click.Context) -> Iterator[tuple[Exchange, Settings]]:
 
 
 @contextmanager
-def checked_exchange_from(ctx: click.Context) -> Iterator[tuple[Exchange, Settings]]:
-    """As `exchange_from`, to a Redis whose data this Baton understands."""
+def checked_exchange_from(ctx: click.Context, *, steers: bool = False) -> Iterator[tuple[Exchange, Settings]]:
+    """As `exchange_from`, to a Redis whose data this Baton understands; `steers`: where this user may steer, too."""
     with exchange_from(ctx) as (exchange, settings):
-        RunLedger(exchange, settings).check()
+        RunLedger(exchange, settings).check(OPERATOR if steers else None)
         yield exchange, settings
 
 

@@ -99,7 +99,7 @@ def set_limit(ctx: click.Context, name: str, slots: int, decay: float | None, *,
     It holds at once. Lowering it takes no slot away from a run that has one; with 0 no run begins. Without --decay no
     slot frees itself.
     """
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         waiting = Operations(exchange, settings).set_limit(name, slots, decay)
     if as_json:
         output.document({"name": name, "slots": slots, "decay": decay, "waiting": waiting})
@@ -117,7 +117,7 @@ def delete(ctx: click.Context, name: str, *, yes: bool, as_json: bool) -> int:
 
     Exit code 1: there is no such limit, or the answer was no.
     """
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         look = limits(exchange, [name])
         if not look.rows:
             return _unknown(ctx, name)

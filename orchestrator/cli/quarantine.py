@@ -95,7 +95,7 @@ def requeue(ctx: click.Context, ids: tuple[str, ...], *, yes: bool, as_json: boo
     """
     if not ids:
         raise click.UsageError("Which entries? Give their ids.")
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         found = _found(ctx, exchange, ids)
         if not found or not _agreed(ctx, "requeue the runs of", found, yes=yes, as_json=as_json):
             return 1
@@ -133,7 +133,7 @@ def drop(
     """
     if [bool(ids), reason is not None, is_all].count(True) != 1:
         raise click.UsageError("Which entries? Give their ids, --reason, or --all.")
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         found = _found(ctx, exchange, ids) if ids else entries(exchange, 2 * MOST, reason)[1]
         if not found:
             say(ctx, "There is no such entry.")

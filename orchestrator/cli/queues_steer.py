@@ -77,7 +77,7 @@ def cap(ctx: click.Context, name: str, number: int, *, as_json: bool) -> None:
 
 def _set(ctx: click.Context, name: str, change: Any, told: str, *, as_json: bool) -> None:
     queue_name("QUEUE", name)
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         is_new = not queues(exchange, [name]).rows
         changed = change(Operations(exchange, settings), name)
         (queue,) = queues(exchange, [name]).rows
@@ -104,7 +104,7 @@ def purge(ctx: click.Context, name: str, message: str, *, yes: bool, as_json: bo
     answer was no.
     """
     queue_name("QUEUE", name)
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         queue = _known(ctx, exchange, name)
         if queue is None:
             return 1
@@ -135,7 +135,7 @@ def move(ctx: click.Context, name: str, target: str, *, yes: bool, as_json: bool
     queue_name("TO", target)
     if name == target:
         raise InvalidValue(f"queue {name} cannot be moved to itself")
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         queue = _known(ctx, exchange, name)
         if queue is None:
             return 1

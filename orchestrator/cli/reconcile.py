@@ -25,7 +25,7 @@ def command(ctx: click.Context, *, yes: bool, as_json: bool) -> int:
     Shows what it would do, and asks. Safe at any time: each run is looked at once more in the step that moves it.
     Exit code 0: all is well now. 1: something is left that needs a hand, or the answer was no.
     """
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         pause = partial(time.sleep, PAUSE)
         if not yes:
             findings = find(exchange, pause)

@@ -147,7 +147,7 @@ def _steer(
     yes: bool,
     as_json: bool,
 ) -> int:
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         runs = chosen(exchange, question, usual)
         for place, why in runs.gaps.items():
             say(ctx, f"{place} {why}")

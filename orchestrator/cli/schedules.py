@@ -117,7 +117,7 @@ def create(
     As long as a `baton server` runs. One of --cron, --interval and --rrule says when. Prints the schedule's id.
     """
     arguments = parameters_from(pairs, parameters)
-    with checked_exchange_from(ctx), Orchestrator(settings=client_settings_from(ctx)) as baton:
+    with checked_exchange_from(ctx, steers=True), Orchestrator(settings=client_settings_from(ctx)) as baton:
         schedule = baton.create_schedule(key, arguments, id=schedule_id, **options)
     if as_json:
         output.document(document(schedule))
@@ -228,7 +228,7 @@ def delete(ctx: click.Context, schedule: str, *, yes: bool, as_json: bool) -> in
 
     Exit code 1: there is no such schedule, or the answer was no.
     """
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         look = schedules(exchange, [schedule])
         if not look.rows:
             return _unknown(ctx, schedule)
@@ -260,7 +260,7 @@ def document(schedule: Schedule) -> dict[str, Any]:
 
 
 def _turn(ctx: click.Context, name: str, word: str, *, as_json: bool) -> int:
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         if not schedules(exchange, [name]).rows:
             return _unknown(ctx, name)
         all_of_them = Schedules(RunLedger(exchange, settings), exchange)

@@ -51,12 +51,13 @@ def test_no_more_runs_of_a_task_begin_than_its_code_says(store: Store) -> None:
     )
 
 
-def test_what_the_code_says_now_holds_at_once(store: Store) -> None:
+def test_what_the_code_says_now_holds_and_frees_who_waits_with_the_next_promotion(store: Store) -> None:
     submitted_with(store, 1)
     second = submitted_with(store, 1)
     begun_by(store, "w1")
     begun_by(store, "w2")
     submitted_with(store, 3)
+    store.ledger.promote()
     assert (store.client.hgetall(LIMIT), state_of(store, second)[0], faults(store)) == (
         {"slots": "3", "declared": "3"},
         "PENDING",

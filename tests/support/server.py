@@ -26,11 +26,19 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A running redis-server. `options` are its command line options, without the leading dashes."""
+    """A running redis-server. `options` are its command line options, without the leading dashes.
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    `config`: its configuration file, which then says everything else. `login`: the user and password of `client`.
+    """
+
+    def __init__(
+        self, folder: Path, *, config: Path | None = None, login: tuple[str, str] | None = None, **options: str
+    ) -> None:
         self.folder = folder
-        self.options = {"save": "", "appendonly": "no", **options}
+        self._config = [str(config)] if config else []
+        self._login = dict(zip(("username", "password"), login or (), strict=False))
+        usual = {"bind": "127.0.0.1", "save": "", "appendonly": "no"}
+        self.options = {**({} if config else usual), **options}
         for _ in range(5):
             self.port = free_port()
             if self.start():
@@ -43,21 +51,21 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A plain client, for looking at what is stored."""
-        return redis.Redis(port=self.port, decode_responses=True)
+        return redis.Redis(port=self.port, decode_responses=True, **self._login)
 
     def start(self) -> bool:
         """Start on the same port; False if the server ended at once (the port was taken meanwhile)."""
         options = [part for name, value in self.options.items() for part in (f"--{name}", value)]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *options],
+                [BINARY, *self._config, "--port", str(self.port), "--dir", str(self.folder), *options],
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + 20
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
-                with redis.Redis(port=self.port) as client:
+                with self.client() as client:
                     if client.info("server")["process_id"] == self.process.pid:
                         return True
             except redis.exceptions.RedisError:

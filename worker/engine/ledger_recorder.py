@@ -26,6 +26,7 @@ from shared.naming import limits_of, own_limit
 from shared.references import DEPENDENCIES, references_in
 from shared.reporting import delay_of, outcome_of
 from shared.retries import backoff
+from shared.roles import WORKER
 from shared.rules import Facts, Verdict, decide
 from shared.rules_facts import changed
 from shared.rules_transforms import record_of, transformed
@@ -202,7 +203,7 @@ class LedgerRecorder:
 
     def _accept(self, held: Held, inputs: Named) -> None:
         if not self._checked:
-            self._ledger.check()
+            self._ledger.check(WORKER)
             self._checked = True
         held.lease = self._leases.current()
         self._cancels.listen_to(held.lease)
