@@ -33,6 +33,7 @@ from tests.support.server import RedisServer, free_port
 from tests.support.waiting import eventually
 
 REFUSED = r"^Redis at 127\.0\.0\.1:\d+/3 did not answer \((beat|HGET)\): .*refused"
+ROLE = "default"
 
 
 def nowhere(budget: float) -> Connections:

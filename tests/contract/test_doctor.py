@@ -20,6 +20,8 @@ from tests.support.ledgers import (
 )
 from tests.support.plants import OTHER, PLANTS, Plant, told
 
+ROLE = "operator"
+
 
 def found(store: Store) -> list[Violation]:
     return list(examine(store.exchange, lambda: None).violations)

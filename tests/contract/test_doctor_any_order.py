@@ -14,6 +14,7 @@ from tests.contract.test_any_order import STATEFUL, emptied
 from tests.support.any_order import AnyOrder
 from tests.support.server import RedisServer
 
+ROLE = "operator"
 INDEXES = (
     "rq:queue:",
     "rq:wip:",

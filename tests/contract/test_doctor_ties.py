@@ -7,6 +7,8 @@ from tests.support.ledgers import Store
 from tests.support.plants import OTHER, told
 from tests.support.tied_plants import TIED_PLANTS, TiedPlant, tied
 
+ROLE = "operator"
+
 
 def faults(store: Store) -> list[tuple[str, tuple[str, ...]]]:
     """Which invariants are broken, and by whom."""

@@ -27,6 +27,7 @@ from tests.support.ledgers import (
 )
 from tests.support.plants import OTHER, record_of_another_type, told
 
+ROLE = "operator"
 EXAMINATIONS = 5
 
 

@@ -17,6 +17,7 @@ from tests.support.ledgers import Store, held_by, one_begun, one_submitted, repo
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
+ROLE = "operator"
 NAMES = ["Pending", "Running", "AwaitingRetry", "Pending", "Retrying", "Completed"]
 
 

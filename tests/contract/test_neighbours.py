@@ -9,6 +9,7 @@ from orchestrator.reconcile import reconcile
 from tests.support import places
 from tests.support.ledgers import Store, seq_of
 
+ROLE = "operator"
 FORBIDDEN = {"KEYS", "FLUSHALL", "FLUSHDB", "DEBUG", "CONFIG", "SAVE", "SHUTDOWN", "SWAPDB", "RENAME", "SORT"}
 
 

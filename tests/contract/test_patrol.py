@@ -113,16 +113,11 @@ def test_housekeeping_of_many_at_once_puts_each_run_back_once(real: Store) -> No
 
 def test_a_user_who_may_not_scan_still_reaps(real: Store, caplog: pytest.LogCaptureFixture) -> None:
     seat, claim = held_by(real.ledger)
-    real.client.acl_setuser(
-        "default", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-scan"]
-    )
-    try:
-        house = upkeep(real)
-        eventually(lambda: house.run() or state_of(real, claim.run_id)[0] == "PENDING")
-        eventually(lambda: house.run() or [text for text in caplog.messages if "refuses SCAN" in text])
-        assert (seat.worker in real.client.zrange("baton:leases", 0, -1), house.due_in() <= 0.1) == (False, True)
-    finally:
-        real.client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all"])
+    real.client.execute_command("ACL", "SETUSER", "worker", "-scan")
+    house = upkeep(real)
+    eventually(lambda: house.run() or state_of(real, claim.run_id)[0] == "PENDING")
+    eventually(lambda: house.run() or [text for text in caplog.messages if "refuses SCAN" in text])
+    assert (seat.worker in real.client.zrange("baton:leases", 0, -1), house.due_in() <= 0.1) == (False, True)
 
 
 @pytest.mark.parametrize(("workers", "rest"), [(1, 20), (10, 2), (20, 1)])

@@ -15,6 +15,7 @@ from tests.support.plants import Story, told
 from tests.support.tied_plants import Tied, tied
 from tests.support.working_off import worked_off
 
+ROLE = "operator"
 Tool = Callable[[redis.Redis, Story, Tied], object]
 
 

@@ -22,6 +22,8 @@ from tests.support.plants import OTHER, PLANTS, history_gone, record_of_another_
 from tests.support.tied_plants import TIED_PLANTS, tied
 from tests.support.working_off import worked_off
 
+ROLE = "operator"
+
 
 def reconciled(store: Store) -> Report:
     return reconcile(store.exchange, store.ledger, lambda: None)

@@ -34,6 +34,7 @@ from tests.support.ledgers import (
     seated,
 )
 
+ROLE = "operator"
 REGISTRIES: dict[str, type[BaseRegistry]] = {
     "scheduled": ScheduledJobRegistry,
     "started": StartedJobRegistry,

@@ -52,6 +52,7 @@ from tests.support.ledgers import (
     told_by,
 )
 
+ROLE = "operator"
 REGISTRIES = (
     *(StartedJobRegistry, ScheduledJobRegistry, DeferredJobRegistry),
     *(FinishedJobRegistry, FailedJobRegistry, CanceledJobRegistry),

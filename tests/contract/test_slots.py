@@ -23,6 +23,7 @@ from tests.support.ledgers import (
 )
 from tests.support.waiting import eventually
 
+ROLE = "operator"
 OK = Taken("OK", "")
 A, B = Holder("p1"), Holder("p2")
 

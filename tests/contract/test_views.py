@@ -34,6 +34,7 @@ from tests.support.ledgers import (
 from tests.support.plants import PLANTS, Plant, told
 from tests.support.server import RedisServer
 
+ROLE = "operator"
 ALL_VIEWS = (queues, workers, tasks)
 
 

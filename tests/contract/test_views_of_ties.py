@@ -21,6 +21,7 @@ from tests.support.ledgers import (
     submitted,
 )
 
+ROLE = "operator"
 LIMITED = {"limits": "tag:db", "ties": "1"}
 
 
