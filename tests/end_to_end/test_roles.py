@@ -1,5 +1,8 @@
 """Every role at its work, on a server that lets nobody in without a name: fleets, servers, producers, operators."""
 
+import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,7 @@ from tests.support.roles import acl_file, client_of, password_of, url_of
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
+BASH = shutil.which("bash") or "bash"
 ADD = "tests.end_to_end.bodies.add"
 
 
@@ -178,3 +182,16 @@ def test_rqs_tools_work_for_an_operator(settled: RedisServer) -> None:
     suspended = [command("rq", word, "-u", url, url=url) for word in ("suspend", "resume")]
     assert (info.returncode, "2 workers" in info.stdout) == (0, True), info.stderr
     assert [ended.returncode for ended in suspended] == [0, 0]
+
+
+def test_passwords_are_put_in_as_the_page_says(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "deploy/README.md").read_text(), re.DOTALL)
+    script = "set -eu\n" + re.sub(r"^[$>] ", "", block, flags=re.MULTILINE)
+    env = {**environment("redis://nowhere"), "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    subprocess.run([BASH, "-c", script], cwd=tmp_path, env=env, timeout=30, check=True)
+    passwords = dict(line.split() for line in (tmp_path / "passwords").read_text().splitlines())
+    login = ("worker", passwords["worker"])
+    server = RedisServer(tmp_path, login=login, aclfile=str(tmp_path / "users.acl"))
+    server.stop()
+    names = {"producer-mail", "producer-pdf", "worker", "server", "operator", "observer", "admin"}
+    assert (passwords.keys(), (tmp_path / "users.acl").stat().st_mode & 0o077) == (names, 0)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 import redis
 
@@ -32,7 +33,7 @@ def acl_file(queues: Iterable[str] = ("q",)) -> str:
 
 def url_of(server: RedisServer, user: str) -> str:
     """The server's address, for this user."""
-    return server.url.replace("//", f"//{user}:{password_of(user).replace(' ', '%20')}@")
+    return server.url.replace("//", f"//{user}:{quote(password_of(user))}@")
 
 
 def client_of(server: RedisServer, user: str) -> redis.Redis:
