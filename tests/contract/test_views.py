@@ -391,12 +391,14 @@ def test_of_very_long_places_only_pages_are_read(real: Store) -> None:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def test_the_server_tells_of_itself(real: Store) -> None:
+def test_the_server_tells_an_administrator_of_itself(real: Store, server: RedisServer) -> None:
     real.ledger.check()
-    told = server_of(real.exchange)
+    exchange = connect(Settings(redis_url=server.url))
+    told = server_of(exchange)
+    exchange.close()
     assert (told.info["redis_mode"], told.info["maxmemory_policy"], told.layout) == ("standalone", "noeviction", "1")
     assert (told.info_refused, told.layout_refused, told.compact_refused) == (None, None, None)
-    assert told.compact
+    assert (bool(told.compact), server_of(real.exchange).compact) == (True, {})
 
 
 def test_what_the_server_refuses_to_tell_is_said(server: RedisServer) -> None:
