@@ -15,7 +15,7 @@ from shared.naming import default_name, limits_of, own_limit
 from shared.references import WAIT_FOR, refer, references_in
 from shared.runs import BaseRunFuture
 from shared.settings import Settings
-from shared.specs import DEFAULTS, HOOKS, TaskSpec, registry
+from shared.specs import DEFAULTS, HOOKS, TRANSACTION_HOOKS, TaskSpec, registry
 from shared.states import State
 from shared.transport import Argument
 from worker.context import current_tags, inherited
@@ -23,6 +23,7 @@ from worker.context import current_tags, inherited
 MOST_UPSTREAMS: Final = 10_000
 _CODE: Final = (
     *HOOKS,
+    *TRANSACTION_HOOKS,
     "retry_condition_fn",
     "task_run_name",
     "log_prints",
@@ -150,6 +151,8 @@ _TOLD: Final[Mapping[str, Callable[[TaskSpec[..., Any]], Argument | None]]] = {
     "result_storage_key": lambda spec: spec.result_storage_key or "",
 }
 """Options that a run tells where they differ from those of its task, as fields of its hash; None is not told."""
+_TIED: Final = frozenset({"cache_expiration", "refresh_cache", "result_storage_key"})
+"""Those that scripts look for only where a run is marked."""
 
 
 def fields_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
@@ -184,6 +187,8 @@ def told_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
             value = told(spec)
             if value is not None:
                 fields[name] = value
+    if not _TIED.isdisjoint(fields):
+        fields["ties"] = "1"
     return fields
 
 

@@ -56,7 +56,7 @@ class Orchestrator(Scheduling):
         super().__init__(self._exchange, used)
         self._watch = Watch(self._ledger, self._exchange, self.settings)
         self.holds = Holds(self._exchange, self._ledger, self.settings)
-        self.recorder = LedgerRecorder(self._exchange, self.settings, told=told_of, leases=self.holds.leases)
+        self.recorder = LedgerRecorder(self._exchange, self.settings, told=told_of, holds=self.holds)
         self._closed = False
         self._checked = False
         _default.open(self)

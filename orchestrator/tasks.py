@@ -24,6 +24,7 @@ from shared.specs import (
     registry,
 )
 from shared.states import State
+from shared.transactions import Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,11 @@ Awaited: TypeAlias = RunFuture[Any] | State[Any] | Iterable[RunFuture[Any] | Sta
 Delays: TypeAlias = list[float] | tuple[float, ...]
 Hook: TypeAlias = Callable[[TaskSpec[..., Any], TaskRun, State[Any]], Any]
 """Called with the task's spec, the run and the state that it has entered. May be a coroutine function."""
+TransactionHook: TypeAlias = Callable[[Transaction], Any]
+"""Called with the transaction of an attempt. May be a coroutine function."""
 H = TypeVar("H", bound=Hook)
+C = TypeVar("C", bound=TransactionHook)
+F = TypeVar("F", bound=Callable[..., Any])
 
 _FIELDS: Final = {"retry_delay_seconds": "retry_delays"}
 """Options whose field of a spec has another name."""
@@ -72,6 +77,8 @@ class TaskOptions(TypedDict, total=False):
     on_failure: Iterable[Hook] | None
     on_crashed: Iterable[Hook] | None
     on_cancellation: Iterable[Hook] | None
+    on_commit: Iterable[TransactionHook] | None
+    on_rollback: Iterable[TransactionHook] | None
 
 
 class CallOptions(TaskOptions, total=False):
@@ -261,7 +268,15 @@ class Task(Generic[P, R_co]):
         """Have this function called when a run was CANCELLED."""
         return self._hooked("on_cancellation", hook)
 
-    def _hooked(self, option: str, hook: H) -> H:
+    def on_commit(self, hook: C) -> C:
+        """Have this function called with the transaction of an attempt that succeeded, before its result is kept."""
+        return self._hooked("on_commit", hook)
+
+    def on_rollback(self, hook: C) -> C:
+        """Have this function called, with its transaction, to undo an attempt that had succeeded."""
+        return self._hooked("on_rollback", hook)
+
+    def _hooked(self, option: str, hook: F) -> F:
         """Add a hook after those that are there; tasks that were made of this one before keep theirs."""
         before = self.spec
         hooks: dict[str, Any] = {option: (*getattr(before, option), *check_options({option: [hook]})[option])}
@@ -320,7 +335,8 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             asked with `{Edge: State}` when all runs that it waits for have ended), `state_handlers` (called with spec,
             old and new state before a state is proposed; what they return is), and the hooks `on_running`,
             `on_completion`, `on_failure`, `on_crashed` and `on_cancellation` (called with spec, run and state after a
-            run has entered such a state).
+            run has entered such a state), `on_commit` and `on_rollback` (called with the Transaction of an attempt that
+            succeeded: when it is recorded, together with all others around it, and to undo it).
 
     Raises:
         InvalidCall: not a function, or an option that is unknown or of a wrong type.

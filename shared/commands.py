@@ -126,7 +126,10 @@ def _entrusted(answer: Any) -> Entrusted:
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended, as scripts take it. Retentions and delay are seconds; '' and b'' stand for nothing."""
+    """How an attempt ended, as scripts take it. Retentions and delay are seconds; '' and b'' stand for nothing.
+
+    `cached` is what is said of the cache: `cached_from`, `uncached` or `kept` of reporting.py.
+    """
 
     state_type: str
     state_name: str
@@ -137,6 +140,7 @@ class Outcome(NamedTuple):
     retention: int = 0
     result_retention: int = 0
     delay: float = 0
+    cached: bytes = b""
 
 
 class Report(NamedTuple):
@@ -175,6 +179,9 @@ class Claim:
     persist_result: bool | None = None
     retry_jitter_factor: float | None = None
     limits: str | None = None
+    cache_expiration: float | None = None
+    refresh_cache: str | None = None
+    result_storage_key: str | None = None
 
 
 @dataclass(slots=True)
@@ -239,7 +246,8 @@ def _cycle(answer: Any) -> Cycle:
 def _claim(*fields: Any) -> Claim:
     run_id, token, attempt, run_count, crashes, started, task, parameters, state, *rest = fields
     name, max_retries, retry_delays, timeout, result_ttl, parent, flow, correlation, traceparent, *more = rest
-    persist, jitter, limits = more
+    persist, jitter, limits, *caching = more
+    expiration, refresh, storage_key = caching or (None, None, None)
     return Claim(
         run_id.decode(),
         token.decode(),
@@ -262,6 +270,9 @@ def _claim(*fields: Any) -> Claim:
         persist and persist == b"1",
         jitter and float(jitter),
         limits and text(limits),
+        expiration and float(expiration),
+        None if refresh is None else text(refresh),
+        None if storage_key is None else text(storage_key),
     )
 
 

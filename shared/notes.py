@@ -24,6 +24,7 @@ class Note(NamedTuple):
     progress: str = ""
     last: int = 0
     rows: Sequence[str] = ()
+    rolled_back: bool = False
 
 
 class LogRow(NamedTuple):
@@ -62,5 +63,6 @@ def store(notes: Sequence[Note]) -> Request[list[str]]:
     """Store notes; the answer tells of each OK, FENCED, GONE or BROKEN."""
     arguments: list[Argument] = [len(notes)]
     for note in notes:
-        arguments += (note.run_id, note.token, note.name, note.progress, note.last, len(note.rows), *note.rows)
+        arguments += (note.run_id, note.token, note.name, note.progress, "1" if note.rolled_back else "")
+        arguments += (note.last, len(note.rows), *note.rows)
     return Request(SCRIPTS["note"], [], arguments, texts)

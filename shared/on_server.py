@@ -36,6 +36,11 @@ class OnServer:
         self._settings = settings
 
     @property
+    def transport(self) -> Transport:
+        """What carries its calls."""
+        return self._transport
+
+    @property
     def address(self) -> str:
         """`host:port/db` of the Redis that it is in, without credentials."""
         return self._transport.address

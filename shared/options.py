@@ -17,6 +17,8 @@ from shared.settings import PREFIX, Settings
 LONGEST_NAME = 255
 HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_crashed", "on_cancellation")
 """Options that hold functions to be called when a run has entered a state."""
+TRANSACTION_HOOKS: Final = ("on_commit", "on_rollback")
+"""Options that hold functions to be called with the transaction of an attempt."""
 _QUEUE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Promoters wait for due runs on the wake-up list of this name.
@@ -256,7 +258,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "trigger": _callable,
     "state_handlers": _hooks,
     "limit": _count,
-    **dict.fromkeys(HOOKS, _hooks),
+    **dict.fromkeys((*HOOKS, *TRANSACTION_HOOKS), _hooks),
 }
 SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {
     "delay": _delay,

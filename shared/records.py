@@ -122,6 +122,8 @@ def _state(run_id: str, fields: dict[str, str], row: dict[str, Any], data: Any) 
             attempt=row.get("attempt"),
             worker=row.get("worker"),
             actor=row.get("actor"),
+            cache_error=fields.get("cache_error"),
+            cached_from=fields.get("cached_from"),
         )
         return State.trusted(
             kind, row["name"], parse_iso(row["time"]), row.get("message"), data=data, state_details=details
@@ -204,6 +206,7 @@ def _run(run_id: str, fields: dict[str, str], state: State[Any]) -> TaskRun:
             correlation=fields.get("correlation"),
             traceparent=fields.get("traceparent"),
             progress=fields.get("progress"),
+            rolled_back="rolled_back" in fields,
         )
     except (KeyError, ValueError) as error:
         raise BadEnvelope(f"run {run_id}: its record is unreadable: {error!r}") from None

@@ -1,6 +1,8 @@
 """How an attempt's end is put on the wire: its state as an Outcome, value and exception encoded. No I/O."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from math import ceil
 from typing import Any, Final
 
 from shared import codec
@@ -8,6 +10,7 @@ from shared.clock import as_utc
 from shared.commands import Outcome
 from shared.errors import ResultNotSerialisable, ResultTooLarge
 from shared.exceptions_as_data import ExceptionData, describe_exception
+from shared.result_storage import StoredRecord
 from shared.results import ResultRecord, encoded_result
 from shared.settings import Settings
 from shared.state_types import StateType
@@ -52,6 +55,26 @@ def outcome_of(
     except (ResultTooLarge, ResultNotSerialisable) as error:
         return _unstorable(type(error)(str(error)), settings)  # without our own frames in its traceback
     return _outcome(state, settings, encoded, None, result_ttl, delay)
+
+
+def cached_from(run_id: str) -> bytes:
+    """What a report says of a value that this run has made."""
+    return b"from " + run_id.encode(errors="replace")
+
+
+def uncached(why: str) -> bytes:
+    """What a report says of a run that went on without the cache."""
+    return b"error " + printable(why).encode(errors="replace")
+
+
+def kept(records: Iterable[StoredRecord]) -> bytes:
+    """What a report says of records that are to be kept with it."""
+    parts = [b"keep "]
+    for key, data, seconds in records:
+        name = key.encode()
+        life = "" if seconds is None else max(0, ceil(seconds * 1000))
+        parts += (f"{life} {len(name)} {len(data)}\n".encode(), name, data)
+    return b"".join(parts) if len(parts) > 1 else b""
 
 
 def _unstorable(error: Exception, settings: Settings) -> Outcome:

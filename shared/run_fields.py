@@ -114,6 +114,10 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "parent": _NAMED,
     "start_within": _SECONDS,
     "slot_since": _SECONDS,
+    "cache_expiration": _SECONDS,
+    "refresh_cache": ("0, 1 or empty", _one_of("0", "1", "")),
+    "cached_from": _NAMED,
+    "rolled_back": _MARKED,
     "passed_at": _SECONDS,
     "last_end": ("lost, given_back, failed, paused or retried", _one_of(*_ENDS_OF_ATTEMPTS)),
 }
@@ -129,6 +133,9 @@ _TIED: Final = (
     "kind",
     "unique",
     "awaited",
+    "cache_expiration",
+    "refresh_cache",
+    "result_storage_key",
 )
 """Fields that scripts read only of a run that is marked with `ties`."""
 _PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {

@@ -111,6 +111,7 @@ class TaskRun:
     correlation: str | None = None
     traceparent: str | None = None
     progress: str | None = None
+    rolled_back: bool = False
 
     @property
     def estimated_run_time(self) -> float:

@@ -11,13 +11,22 @@ from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar
 from shared.binding import Binding
 from shared.cache import NO_CACHE, CachePolicy, parameters_named, policy_of
 from shared.errors import ConfigError, InvalidCall, InvalidValue, ReservedArgumentError, TaskNotRegistered
-from shared.options import HOOKS, SUBMIT_OPTIONS, check_options, check_submit_options, queue_name, usual_retries
+from shared.options import (
+    HOOKS,
+    SUBMIT_OPTIONS,
+    TRANSACTION_HOOKS,
+    check_options,
+    check_submit_options,
+    queue_name,
+    usual_retries,
+)
 from shared.sources import source_digest
 
 __all__ = [
     "DEFAULTS",
     "HOOKS",
     "SUBMIT_OPTIONS",
+    "TRANSACTION_HOOKS",
     "Registry",
     "TaskLike",
     "TaskSpec",
@@ -39,7 +48,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec(Generic[P, R]):
-    """A task as producers and workers see it. Durations are seconds."""
+    """A task as producers and workers see it. Durations are seconds.
+
+    `transacts`: an attempt has a transaction, since its result is cached or it has hooks of one.
+    """
 
     fn: Callable[P, R]
     key: str
@@ -72,10 +84,13 @@ class TaskSpec(Generic[P, R]):
     on_failure: tuple[Callable[..., Any], ...] = ()
     on_crashed: tuple[Callable[..., Any], ...] = ()
     on_cancellation: tuple[Callable[..., Any], ...] = ()
+    on_commit: tuple[Callable[..., Any], ...] = ()
+    on_rollback: tuple[Callable[..., Any], ...] = ()
     isasync: bool = False
     isgenerator: bool = False
     binding: Binding = field(compare=False, repr=False)
     source: str | None = field(default=None, compare=False, repr=False)
+    transacts: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if unknown := parameters_named(self.result_storage_key or "") - self.binding.signature.parameters.keys():
@@ -84,6 +99,9 @@ class TaskSpec(Generic[P, R]):
             )
         if self.source is None and self.caching.needs_source:
             object.__setattr__(self, "source", source_digest(self.fn))
+        # Asked for every attempt: those of tasks without any of it pay for nothing else.
+        transacts = bool(self.on_commit or self.on_rollback or self.caching.is_caching)
+        object.__setattr__(self, "transacts", transacts)
 
     @property
     def caching(self) -> CachePolicy:

@@ -67,6 +67,7 @@ class StateDetails(StateBaseModel):
     run_input_keyset: dict[str, str] | None = None
     retriable: bool | None = None
     cache_error: str | None = None
+    cached_from: str | None = None
     transition_id: str | None = None
     traceparent: str | None = None
     seq: int | None = None

@@ -7,17 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """Something to be done: by the first from plain code, by the second on an event loop."""
+    """Something to be done: by the first from plain code, by the second on an event loop.
+
+    `kind` tells what it is: a call of a store, a wait of any length, or code of the user's.
+    """
 
     call: Callable[[], Any]
     acall: Callable[[], Any]
+    kind: Literal["store", "wait", "hook"] = "store"
 
 
 Steps = Generator[Do, Any, T]
@@ -36,7 +40,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Do:
         if inspect.isawaitable(returned):
             await returned
 
-    return Do(call, acall)
+    return Do(call, acall, "hook")
 
 
 def _finish(awaitable: Awaitable[Any]) -> None:

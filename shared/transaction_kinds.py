@@ -1,10 +1,12 @@
-"""What transactions are made of: how they commit, how far they are, and what they need of a store."""
+"""What transactions are made of: how they commit, how far they are, what they need of a store, and how they write."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from shared.results import ResultRecord
 from shared.state_types import AutoEnum
+from shared.stepping import Do, Steps
 
 
 class CommitMode(AutoEnum):
@@ -60,3 +62,24 @@ class TransactionStore(Protocol):
 
     async def arelease_lock(self, key: str, holder: str | None = None) -> object:
         """As `release_lock`."""
+
+
+Written: TypeAlias = tuple[TransactionStore, ResultRecord[Any]]
+"""A record and the store that it is for."""
+
+
+def write_records(found: Iterable[Written]) -> Steps[None]:
+    """Write all records: in one go for each store, and none at all if one of those fails."""
+    stores: dict[int, tuple[TransactionStore, list[ResultRecord[Any]]]] = {}
+    for store, record in found:
+        stores.setdefault(id(store), (store, []))[1].append(record)
+    written: list[Written] = []
+    try:
+        for store, records in stores.values():
+            yield Do(partial(store.write_many, records), partial(store.awrite_many, records))
+            written += ((store, record) for record in records)
+    except BaseException:
+        for store, record in written:
+            key = record.metadata.storage_key or ""
+            yield Do(partial(store.delete, key), partial(store.adelete, key))
+        raise

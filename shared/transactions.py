@@ -8,6 +8,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from copy import deepcopy
 from functools import partial
@@ -19,7 +20,7 @@ from shared.ids import new_id
 from shared.isolation import IsolationLevel
 from shared.results import ResultRecord
 from shared.stepping import Do, Steps, adrive, called, drive
-from shared.transaction_kinds import CommitMode, TransactionState, TransactionStore
+from shared.transaction_kinds import CommitMode, TransactionState, TransactionStore, Written, write_records
 
 __all__ = [
     "CommitMode",
@@ -43,6 +44,16 @@ _current: ContextVar["Transaction | None"] = ContextVar("baton_transaction", def
 def get_transaction() -> "Transaction | None":
     """The innermost transaction around this code, or None."""
     return _current.get()
+
+
+@contextmanager
+def inside(one: "Transaction") -> Iterator[None]:
+    """Make this the transaction around the code in the block, whatever becomes of it."""
+    token = _current.set(one)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def transaction(
@@ -288,7 +299,7 @@ class Transaction:
             for one in below:
                 for hook in one.on_commit_hooks:
                     yield called(hook, one)
-            yield from _write(below)
+            yield from self.write_steps(below)
         except Exception:
             self.logger.exception("%r: not committed, and all that was staged is undone", self)
             yield from self._roll_all_back()
@@ -352,7 +363,9 @@ class Transaction:
         if any(one.is_locked and one.key == key and one.store is store for one in self._around()):
             return  # it would wait for itself
         yield Do(
-            partial(store.acquire_lock, key, self._holder, None), partial(store.aacquire_lock, key, self._holder, None)
+            partial(store.acquire_lock, key, self._holder, None),
+            partial(store.aacquire_lock, key, self._holder, None),
+            "wait",
         )
         self.is_locked = True
 
@@ -371,27 +384,14 @@ class Transaction:
         if self.state in (TransactionState.PENDING, TransactionState.ROLLED_BACK):
             raise InvalidCall(f"cannot {what}: {self!r}")
 
-    def record(self) -> tuple[TransactionStore, ResultRecord[Any]] | None:
+    def write_steps(self, below: Sequence["Transaction"]) -> Steps[None]:
+        """Write the records of all these."""
+        yield from write_records([found for one in below if (found := one.record()) is not None])
+
+    def record(self) -> Written | None:
         """What its commit writes, and where."""
         if not self.write_on_commit or self.store is None or self.key is None or self._staged is _NOT_GIVEN:
             return None
         staged = self._staged
         is_record = isinstance(staged, ResultRecord)
         return self.store, staged if is_record else self.store.create_record(staged, self.key)
-
-
-def _write(transactions: Sequence[Transaction]) -> Steps[None]:
-    """Write all records: in one go for each store, and none at all if one of those fails."""
-    stores: dict[int, tuple[TransactionStore, list[ResultRecord[Any]]]] = {}
-    for found in filter(None, (one.record() for one in transactions)):
-        stores.setdefault(id(found[0]), (found[0], []))[1].append(found[1])
-    written: list[tuple[TransactionStore, ResultRecord[Any]]] = []
-    try:
-        for store, records in stores.values():
-            yield Do(partial(store.write_many, records), partial(store.awrite_many, records))
-            written += ((store, record) for record in records)
-    except BaseException:
-        for store, record in written:
-            key = record.metadata.storage_key or ""
-            yield Do(partial(store.delete, key), partial(store.adelete, key))
-        raise

@@ -42,7 +42,8 @@ REASONS = {
         *(f"StateBaseModel.{name}" for name in ("check_fields", "filled", "model_config", "read_back")),
         *(f"StateDetails.{name}" for name in ("model_config", "replaced", "trusted")),
         *(f"BaseTaskRunEngine.{name}" for name in dir(worker.engine.BaseTaskRunEngine) if name.endswith("steps")),
-        *(f"BaseTaskRunEngine.{name}" for name in ("failed_state", "log_fields", "place", "prints", "returned_state")),
+        *(f"BaseTaskRunEngine.{name}" for name in ("failed_state", "in_transaction", "log_fields")),
+        *(f"BaseTaskRunEngine.{name}" for name in ("place", "prints", "returned_state")),
         *(f"{engine}.perform" for engine in ("AsyncTaskRunEngine", "SyncTaskRunEngine")),
     },
     "for stores of results": {
@@ -50,7 +51,7 @@ REASONS = {
         *("TransactionStore", "record_of"),
     },
     "for what stands on transactions": {
-        f"Transaction.{name}" for name in ("in_order", "record", "rollback_steps", "unlock_steps")
+        f"Transaction.{name}" for name in ("in_order", "record", "rollback_steps", "unlock_steps", "write_steps")
     },
     "about runs and tasks": {
         *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),

@@ -12,9 +12,11 @@ from functools import partial
 from typing import Any
 
 from shared import codec, retries
+from shared.cache import KEY_ERROR
 from shared.clock import now, parse_iso
 from shared.commands import Claim, Report
-from shared.errors import BadEnvelope, Fenced, TaskNotRegistered, TransitionRefused
+from shared.errors import BadEnvelope, BatonError, Fenced, TaskNotRegistered, TransitionRefused
+from shared.naming import tags_in
 from shared.references import DEPENDENCIES
 from shared.reporting import delay_of, outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
@@ -24,6 +26,7 @@ from shared.specs import TaskSpec, registry
 from shared.state_types import StateType
 from shared.states import Cancelled, Failed, Running, Scheduled, State
 from shared.texts import printable
+from worker.caching import Caching
 from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.base import INTERRUPTS
 from worker.engine.drivers import SyncTaskRunEngine
@@ -79,6 +82,7 @@ def prepared(
     except TaskNotRegistered as error:
         state = Failed(name="UnknownTask", message=str(error), data=error)
         return Report(claim.run_id, claim.token, outcome_of(state, settings))
+    spec = _with_told(spec, claim)
     attempt = Attempt(claim, spec, hand, interrupts, settings)
     seconds = claim.timeout if claim.timeout is not None else spec.timeout_seconds
     if claim.state == StateType.CANCELLING:
@@ -96,6 +100,27 @@ def prepared(
 def tell_of_interrupt(claim: Claim, error: BaseException) -> None:
     """Log the interrupt that came out of an engine: one in the body is its outcome, this is of a hook of the end."""
     log.error("run %s: a hook of its end was interrupted", claim.run_id, exc_info=error)
+
+
+def _with_told(spec: TaskSpec[..., Any], claim: Claim) -> TaskSpec[..., Any]:
+    """The task with what the run tells of its caching: 0 and '' stand for None."""
+    changes: dict[str, Any] = {}
+    if claim.cache_expiration is not None:
+        changes["cache_expiration"] = claim.cache_expiration or None
+    if claim.refresh_cache is not None:
+        changes["refresh_cache"] = claim.refresh_cache == "1" if claim.refresh_cache else None
+    if claim.result_storage_key is not None:
+        changes["result_storage_key"] = claim.result_storage_key or None
+    if claim.persist_result is not None and (changes or spec.transacts):
+        changes["persist_result"] = claim.persist_result
+    if not changes:
+        return spec
+    try:
+        return replace(spec, **changes)
+    except BatonError:
+        # Of another version of the task: as with any other key that cannot be made.
+        log.exception("run %s: %s", claim.run_id, KEY_ERROR)
+        return replace(spec, cache_policy=None, cache_key_fn=None, result_storage_key=None)
 
 
 class Attempt:
@@ -121,6 +146,7 @@ class Attempt:
         self.on_crash: OnCrash = spec.on_crash
         self.flow = claim.flow
         self.report: Report | None = None
+        self.cached = b""
         self._name: str | None = None
         self._claim = claim
         self._token = claim.token
@@ -216,6 +242,11 @@ class Attempt:
             if run.state.type is state.type and state.data is None:
                 self.state = state = run.state  # names and messages that scripts gave it
             return replace(run, state=state, name=self._name or run.name)
+        return self.known_run()
+
+    def known_run(self) -> TaskRun:
+        """What the claim tells of the run."""
+        claim, state = self._claim, self.state or self._claimed(StateType(self._claim.state))
         return TaskRun(
             id=claim.run_id,
             task=claim.task,
@@ -228,7 +259,19 @@ class Attempt:
             max_retries=self.retries,
             parent=claim.parent,
             flow=claim.flow,
+            tags=tags_in(claim.limits or ""),
+            correlation=claim.correlation,
+            traceparent=claim.traceparent,
         )
+
+    @property
+    def caching(self) -> Caching:
+        """Where results are cached: in the worker's Redis."""
+        return self._hand.caching
+
+    def note_rollback(self) -> None:
+        """Have the run's record say that it was rolled back."""
+        self._hand.notes.rolled_back(self._claim.run_id, int(self._token))
 
     def rename(self, name: str) -> None:
         """Call the run by this name."""
@@ -289,6 +332,8 @@ class Attempt:
         ttl = claim.result_ttl if claim.result_ttl is not None else spec.result_ttl
         persists = claim.persist_result if claim.persist_result is not None else spec.persist_result
         outcome = outcome_of(state, self._settings, persist_result=persists, result_ttl=ttl, delay=delay)
+        if self.cached:
+            outcome = outcome._replace(cached=self.cached)
         self.report = Report(claim.run_id, self._token, outcome)
         if outcome.state_type != state.type:  # its value cannot be stored
             return Failed(message=outcome.message)

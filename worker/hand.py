@@ -12,24 +12,35 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from shared.clock import monotonic
 from shared.commands import Claim, Cycle, Outcome, Recorded, Report, Seat
 from shared.errors import BatonError, RedisUnavailable, StorageFull
 from shared.failpoints import failpoint, is_off
 from shared.ledger import RunLedger
+from shared.result_redis import RedisStorage
 from shared.retries import backoff
 from shared.runs import TaskRun
+from shared.scripts import Script
 from shared.settings import Settings
 from shared.states import State
+from shared.transport import Argument, Command, Exchange
 from shared.upkeep import HooksDue
+from worker.caching import Caching
+from worker.locks import LimitLocks
 from worker.notes import Notes
 from worker.page import Page
+from worker.slots import Holds
 
 log = logging.getLogger("baton.worker")
 T = TypeVar("T")
 BUSY = "Not started: the worker is busy."
+
+
+def _locks(exchange: Exchange, settings: Settings) -> LimitLocks:
+    return LimitLocks(Holds(exchange, RunLedger(exchange, settings), settings))
 
 
 class Buried(Exception):
@@ -39,7 +50,10 @@ class Buried(Exception):
 class Hand:
     """The runs of one process, between their begin and the answer to their report. Every method may raise `Buried`."""
 
-    def __init__(self, ledger: RunLedger, seat: Seat, page: Page, settings: Settings) -> None:
+    def __init__(
+        self, ledger: RunLedger, seat: Seat, page: Page, settings: Settings, exchange: Exchange | None = None
+    ) -> None:
+        """`exchange` is for what waits for others: locks. There are none without it."""
         self._lock = threading.Lock()
         self._ledger = ledger
         self._seat = seat
@@ -50,6 +64,8 @@ class Hand:
         self._want = 1
         self._since: float | None = None
         self.notes = Notes(self.store_notes)
+        locks = None if exchange is None else partial(_locks, exchange, settings)
+        self.caching = Caching(RedisStorage(self), settings, locks, in_script=True)
 
     @property
     def seat(self) -> tuple[str, str]:
@@ -134,6 +150,24 @@ class Hand:
         worker = self._seat.worker
         with self._lock:
             self._insist(lambda: self._ledger.hooks_called(worker, entry, is_for_others=is_for_others))
+
+    @property
+    def address(self) -> str:
+        """`host:port/db` of the Redis in which it has its lease."""
+        return self._ledger.address
+
+    def evaluate(self, script: Script, key_names: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script that is none of a run's, as `Transport.evaluate`."""
+        with self._lock:
+            return self._insist(lambda: self._ledger.transport.evaluate(script, key_names, arguments))
+
+    def read(self, commands: Sequence[Command]) -> list[Any]:
+        """Read what is none of a run's, as `Transport.read`."""
+        with self._lock:
+            return self._insist(lambda: self._ledger.transport.read(commands))
+
+    def close(self) -> None:
+        """Nothing: the connection is that of the worker's loop."""
 
     def store_notes(self) -> None:
         """Store what bodies have said, if Redis answers."""

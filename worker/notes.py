@@ -35,6 +35,7 @@ class _Said:
     token: str
     name: str = ""
     progress: str = ""
+    rolled_back: bool = False
     last: int = 0
     rows: list[str] = field(default_factory=list)
     is_new: bool = True
@@ -68,6 +69,11 @@ class Notes:
         """What the run is called."""
         self._hear(partial(self._set, run_id, token, "name", printable(name)))
 
+    def rolled_back(self, run_id: str, token: int) -> None:
+        """The attempt, which may have ended before, was rolled back."""
+        self._hear(partial(self._set, run_id, token, "rolled_back", True))
+        self.ended(run_id)
+
     def store(self, send: Send) -> None:
         """Send what was said; what does not arrive is kept. By one thread at a time, in the order of calls."""
         with self._lock:
@@ -75,7 +81,7 @@ class Notes:
             while self._heard:
                 self._heard.popleft()()
             notes = [
-                Note(said.run_id, said.token, said.name, said.progress, said.last, tuple(said.rows))
+                Note(said.run_id, said.token, said.name, said.progress, said.last, tuple(said.rows), said.rolled_back)
                 for said in self._said.values()
                 if said.is_new
             ]
@@ -111,8 +117,8 @@ class Notes:
         if len(said.rows) > MOST:
             del said.rows[FIRST]
 
-    def _set(self, run_id: str, token: int, what: str, text: str) -> None:
-        setattr(self._of(run_id, token), what, text)
+    def _set(self, run_id: str, token: int, what: str, value: str | bool) -> None:
+        setattr(self._of(run_id, token), what, value)
 
     def _end(self, run_id: str) -> None:
         said = self._said.get(run_id)
@@ -134,8 +140,9 @@ class Notes:
         said = self._said.get(note.run_id)
         if said is None or said.token != note.token:
             return
-        if said.last == note.last and (said.name, said.progress) == (note.name, note.progress):
-            said.rows, said.name, said.progress, said.is_new = [], "", "", False
+        told = (note.name, note.progress, note.rolled_back)
+        if said.last == note.last and (said.name, said.progress, said.rolled_back) == told:
+            said.rows, said.name, said.progress, said.rolled_back, said.is_new = [], "", "", False, False
             if said.is_over:
                 del self._said[note.run_id]
         else:

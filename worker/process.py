@@ -90,17 +90,19 @@ class RunWorker(BaseWorker):
             Buried: the lease is over; what was held runs elsewhere.
             Exception: whatever a start hook raised.
         """
-        line = connect(settings).line(settings.worker_budget)
+        exchange = connect(settings)
+        line = exchange.line(settings.worker_budget)
         is_extra = page.is_extra()
         seat = Seat(self.name, self.queue_names(), awaited_only=is_extra, takes_turns=takes_turns)
         loop: WorkLoop | AsyncWorkLoop
         if async_slots is None:
-            loop = WorkLoop(Hand(RunLedger(line, settings), seat, page, settings), line, page, seat.queues, settings)
+            hand = Hand(RunLedger(line, settings), seat, page, settings, exchange)
+            loop = WorkLoop(hand, line, page, seat.queues, settings)
             lend_through(loop.lender, whole_process=True)
         else:
             # Hooks in the loop's thread may read through the hand's ledger too: not over one line.
             ledger = RunLedger(connect(settings, settings.worker_budget), settings)
-            hand = Hand(ledger, seat, page, settings)
+            hand = Hand(ledger, seat, page, settings, exchange)
             loop = AsyncWorkLoop(hand, line, page, seat.queues, async_slots, settings)
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -115,7 +117,7 @@ class RunWorker(BaseWorker):
         signal.signal(CLAIM_AGAIN, look)
         loop.install()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
-        recorder = LedgerRecorder(connect(settings), settings)
+        recorder = LedgerRecorder(exchange, settings)
         record_in_worker(recorder)
         if loop.start():
             loop.run(burst=burst and not is_extra)  # an extra is told when it is not needed any more

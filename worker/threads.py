@@ -21,7 +21,7 @@ from shared.ledger import RunLedger
 from shared.retries import backoff
 from shared.settings import Settings
 from shared.specs import registry
-from shared.transport import Line
+from shared.transport import Exchange
 from shared.upkeep import Death, Pulse
 from shared.version import __version__
 from worker.extras import Extras, without_extras
@@ -40,14 +40,13 @@ STOP_SECONDS = 5.0
 class _Member:
     """One worker thread: its loop, its page, its name."""
 
-    def __init__(self, page: Page, queues: Sequence[str], line: Line, settings: Settings) -> None:
+    def __init__(self, page: Page, queues: Sequence[str], exchange: Exchange, settings: Settings) -> None:
         self.name = f"thread-{secrets.token_hex(6)}"
         self.page = page
         self.told_to_stop = False
-        self.line = line
-        hand = Hand(
-            RunLedger(line, settings), Seat(self.name, queues, awaited_only=page.is_extra()), self.page, settings
-        )
+        self.line = line = exchange.line()
+        seat = Seat(self.name, queues, awaited_only=page.is_extra())
+        hand = Hand(RunLedger(line, settings), seat, self.page, settings, exchange)
         self.loop = WorkLoop(hand, line, self.page, queues, settings)
         self.loop.rest = self._rest
         self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -132,7 +131,7 @@ class ThreadFleet:
         self._exchange.close()
 
     def _member(self, page: Page) -> _Member:
-        return _Member(page, self._queues, self._exchange.line(), self._settings)
+        return _Member(page, self._queues, self._exchange, self._settings)
 
     def _start(self, ledger: RunLedger, members: Sequence[_Member]) -> None:
         self._beat(ledger, members, is_new=True)

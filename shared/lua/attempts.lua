@@ -1,14 +1,14 @@
 -- How attempts begin, end and go back: put after prelude and places in front of the scripts that do one of these.
 
-local OUTCOME = 9
+local OUTCOME = 10
 
 -- Reads an outcome from ARGV: state type, name, message, result envelope, error, traceback, retention in seconds,
--- result's retention in seconds, delay in seconds. '' stands for nothing.
+-- result's retention in seconds, delay in seconds, what is said of the cache (see cache()). '' stands for nothing.
 local function outcome_from(at)
   return {
     state = ARGV[at], name = ARGV[at + 1], message = given(ARGV[at + 2]), result = given(ARGV[at + 3]),
     error = given(ARGV[at + 4]), traceback = given(ARGV[at + 5]), retention = tonumber(ARGV[at + 6]),
-    result_retention = tonumber(ARGV[at + 7]), delay = tonumber(ARGV[at + 8]),
+    result_retention = tonumber(ARGV[at + 7]), delay = tonumber(ARGV[at + 8]), cached = given(ARGV[at + 9]),
   }
 end
 
@@ -49,6 +49,24 @@ local function keep(run, outcome, is_final, expiry, set)
   end
   if outcome.traceback then call('SET', traceback, outcome.traceback) end
   if expiry and (outcome.error or outcome.traceback) then call('EXPIREAT', traceback, expiry) end
+end
+
+-- What an attempt says of the cache: 'from <run>' whose value it is, 'error <text>' why it went on uncached, or 'keep '
+-- and for each record '<milliseconds, or nothing for ever> <bytes of its key> <its bytes>', a new line, key and record.
+local function cache(outcome, set)
+  local word, at = string.match(outcome.cached, '^(%l+) ()')
+  if word == 'from' or word == 'error' then
+    set[#set + 1] = word == 'from' and 'cached_from' or 'cache_error'
+    set[#set + 1] = short(sub(outcome.cached, at))
+  end
+  while word == 'keep' and outcome.state == 'COMPLETED' do
+    local life, key_size, size, from = string.match(outcome.cached, '^(%d*) (%d+) (%d+)\n()', at)
+    if not from then break end
+    local middle = from + tonumber(key_size)
+    at = middle + tonumber(size)
+    local key, data = RESULT .. sub(outcome.cached, from, middle - 1), sub(outcome.cached, middle, at - 1)
+    if life == '' then call('SET', key, data) elseif tonumber(life) > 0 then call('SET', key, data, 'PX', life) end
+  end
 end
 
 local BUCKETS = { 0.01, 0.1, 1, 10, 60, 600 }
@@ -94,6 +112,7 @@ local function settle(run, outcome, more)
     set[#set + 1], set[#set + 2] = 'token', digits(run.token)
   end
   keep(run, outcome, is_final, expiry, set)
+  if outcome.cached then cache(outcome, set) end
   more.message, more.due = outcome.message, due and iso_of(due)
   record(run, outcome.state, outcome.name, more, set)
   if is_final and held then count_duration(run, run.ran - ran) end
@@ -192,7 +211,7 @@ local function revive(run, actor, message)
   leave(run)
   persist(run.id)
   call('DEL', RUN .. run.id .. ':result', RUN .. run.id .. ':traceback')
-  call('HDEL', run.key, 'result', 'error', 'ended_at', 'slot_since', 'passed_at')
+  call('HDEL', run.key, 'result', 'error', 'ended_at', 'slot_since', 'passed_at', 'cached_from', 'cache_error', 'rolled_back')
   run.token, run.crashes, run.run_count, run.result, run.error = new_token(run), 0, 0, nil, nil
   if run.idem and has_key(run) then call('PERSIST', IDEMPOTENCY .. run.idem) end
   local upstreams = run.upstreams and try('SMEMBERS', RUN .. run.id .. ':upstream') or {}

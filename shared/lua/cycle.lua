@@ -4,13 +4,14 @@
 -- ARGV: worker, cycle number, want, seconds for which a run of an unknown task is passed on, retention in seconds of a
 --       cancelled run, 'awaited' (begin only what others wait for) or '', how many reports, then per report: id, token,
 --       state type, state name, message, result envelope, error, traceback, retention in seconds, result's retention in
---       seconds, delay in seconds. '' stands for nothing. State type SCHEDULED is a retry with that delay.
+--       seconds, delay in seconds, what is said of the cache (see attempts.lua). '' stands for nothing. State type
+--       SCHEDULED is a retry with that delay.
 -- Answer: {tag, verdicts, claims}. tag: OK, BURIED (the lease is over: what is reported is kept in quarantine, nothing
 --       else was done), MORE (call again: only ids without a waiting run were found). verdicts, per report: OK, FENCED, GONE, BROKEN, CANCELLED (recorded so
 --       because the run was cancelling). claims, per run: id, token, attempt, run_count, crashes, start time,
---       task, parameters (or false), state type, then the fields of CLAIM. The state is RUNNING; PENDING for a run that
---       is handed out before its start, since whoever holds it has to find out whether it may; in a repeat perhaps
---       CANCELLING.
+--       task, parameters (or false), state type, then the fields of CLAIM, then of a run with ties those of CACHING. The
+--       state is RUNNING; PENDING for a run that is handed out before its start, since whoever holds it has to find out
+--       whether it may; in a repeat perhaps CANCELLING.
 -- Hints are ids that somebody waits for: they are begun first, if they wait in that queue.
 -- A repeat under the same number writes nothing: it answers what that cycle answered. An earlier number is an error: the
 -- network was late with it, and nobody would hear which runs it began.
@@ -25,6 +26,7 @@ local STRIDE, FIRST, PER_QUEUE = 2 + OUTCOME, 8, 5
 
 local CLAIM = { 'name', 'max_retries', 'retry_delays', 'timeout_seconds', 'result_ttl', 'parent', 'flow', 'correlation', 'traceparent',
   'persist_result', 'retry_jitter_factor', 'limits' }
+local CACHING = { 'cache_expiration', 'refresh_cache', 'result_storage_key' }
 local NUMBERS = { [2] = '^%d+$', [4] = '^%d[%d.e+-]*$', [5] = '^%d+$', [10] = '^[01]$', [11] = '^%d[%d.e+-]*$' }
 
 local is_fenced = true
@@ -47,6 +49,9 @@ local function claim_of(run, more)
     type(parameters) == 'string' and parameters, run.type,
   }
   for i = 1, #CLAIM do claim[9 + i] = more[i] end
+  if run.ties then
+    for i = 1, #CACHING do claim[9 + #CLAIM + i] = run[CACHING[i]] or false end
+  end
   return claim
 end
 
@@ -56,6 +61,7 @@ local function more_of(run)
   for field, form in pairs(NUMBERS) do
     if more[field] and not (find(more[field], form) and tonumber(more[field])) then return nil end
   end
+  if run.cache_expiration and not number_in(run.cache_expiration) then return nil end
   return more
 end
 

@@ -1,6 +1,7 @@
--- note: what the process of a run says of it while its body runs: its name, its progress, rows of its log.
+-- note: what the process of a run says of it: its name, its progress, rows of its log, that it was rolled back.
 -- KEYS: none; the runs are named by the arguments.
--- ARGV: how many runs, then per run: id, token, name or '', progress or '', number of the last row, how many rows, rows.
+-- ARGV: how many runs, then per run: id, token, name or '', progress or '', '1' if it was rolled back, number of the last
+--       row, how many rows, rows.
 -- Answer per run: OK, FENCED (its attempt is another one by now), GONE, BROKEN.
 -- Of a log are kept the first 200 rows and the last 800, and of these as many as are 256 kB in all.
 -- A repeat is known by the number of its last row, which grows within an attempt.
@@ -40,14 +41,15 @@ end
 
 local function store(first)
   local id, token, name, progress = ARGV[first], ARGV[first + 1], given(ARGV[first + 2]), given(ARGV[first + 3])
-  local last, rows = tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5])
+  local last, rows = tonumber(ARGV[first + 5]), tonumber(ARGV[first + 6])
   local run, why = load(id)
-  if not run or misfit(RUN .. id .. ':logs', 'list') then return why or 'BROKEN', first + 6 + rows end
-  if digits(run.token) ~= token then return 'FENCED', first + 6 + rows end
+  if not run or misfit(RUN .. id .. ':logs', 'list') then return why or 'BROKEN', first + 7 + rows end
+  if digits(run.token) ~= token then return 'FENCED', first + 7 + rows end
   if name then call('HSET', run.key, 'name', short(name)) end
   if progress then call('HSET', run.key, 'progress', short(progress)) end
-  if rows > 0 then log(run, token, last, rows, first + 6) end
-  return 'OK', first + 6 + rows
+  if ARGV[first + 4] == '1' then call('HSET', run.key, 'rolled_back', 1) end
+  if rows > 0 then log(run, token, last, rows, first + 7) end
+  return 'OK', first + 7 + rows
 end
 
 for i = 1, tonumber(ARGV[1]) do answers[i], at = store(at) end

@@ -220,7 +220,7 @@ end
 
 -- What only runs have that are tied to others, to a place of their own or to a deadline: those have the field `ties`.
 local TIES = { 'place', 'consumers', 'kids', 'limits', 'idem', 'start_within', 'upstreams', 'flow', 'kind',
-  'unique', 'awaited' }
+  'unique', 'awaited', 'cache_expiration', 'refresh_cache', 'result_storage_key' }
 
 -- Reads a run. Answers the run, or nil and why: 'GONE' (no such run) or 'BROKEN' (not readable as a run of ours). A third
 -- answer tells that the run itself is well, but a place of its queue is not ours: it cannot be moved before that is mended.

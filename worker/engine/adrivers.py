@@ -15,6 +15,8 @@ from shared.clock import monotonic, now
 from shared.errors import RunGone, TaskRunTimeoutError, TerminationSignal
 from shared.ledger import RunLedger
 from shared.states import State
+from shared.stepping import Do
+from shared.transactions import Transaction, inside
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
@@ -39,6 +41,7 @@ from worker.engine.steps import (
     Take,
 )
 from worker.inputs import Source
+from worker.run_transactions import RunTransaction
 from worker.timeouts import Late, text_of_limit, within
 
 P = ParamSpec("P")
@@ -95,11 +98,11 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         match step:
             case Call():
                 about = place.context(self.parameters)
-                with run_context(about), place.guard(about.fence, step.seconds), self.prints():
+                with run_context(about), place.guard(about.fence, step.seconds), self.prints(), self.in_transaction():
                     answer = await self._call(step)
             case Next(stream):
                 about = place.context(self.parameters)
-                with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
+                with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
                     answer = await self._advance(stream)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)):
@@ -112,9 +115,19 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     await _closed(stream)
             case Sleep(until):
                 await asleep(until, place)
+            case Do():
+                answer = await self._do(place, step)
             case _:
                 answer = await self._ask_place(place, step)
         return answer
+
+    async def _do(self, place: Place, step: Do) -> Any:
+        about = place.context(self.parameters)
+        with run_context(about):
+            if step.kind != "wait":
+                return await step.acall()
+            with place.guard(about.fence, None):
+                return await self._limited(None, None, step.acall())
 
     # --- the stages, one by one ---------------------------------------------------------------------------------------
 
@@ -170,18 +183,47 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """Nothing: a place for subclasses."""
         return nullcontext()
 
-    async def call_task_fn(self, transaction: Any = None) -> Any:
+    @asynccontextmanager
+    async def transaction_context(self) -> AsyncIterator[RunTransaction]:
+        """The same as of the other engine."""
+        transaction = await adrive(self.open_transaction_steps(), self.perform)
+        try:
+            with inside(transaction):
+                yield transaction
+        except BaseException:
+            await adrive(transaction.undo_steps(), self.perform)
+            raise
+        finally:
+            self.transaction = None
+
+    async def call_task_fn(self, transaction: RunTransaction | None = None) -> Any:
         """One call of the function, within its time limit; its value, whose outcome is recorded.
+
+        With a transaction that has found a cached value, that one: the function is not called.
 
         Raises:
             Whatever the function raised, in the form that `run_context` knows.
         """
+        if transaction is not None and transaction.found is not None:
+            await adrive(self.cached_steps(transaction.found, transaction.key), self.perform)
+            return transaction.found.result
         return await self.handle_success(await adrive(self.call_task_fn_steps(), self.perform), transaction)
 
-    async def handle_success(self, result: Any, transaction: Any = None) -> Any:  # noqa: ARG002 - there are none yet
-        """Record what the function returned, or what the rules make of it; the same value."""
-        await adrive(self.handle_success_steps(result), self.perform)
+    async def handle_success(self, result: Any, transaction: RunTransaction | None = None) -> Any:
+        """Record what the function returned, or what the rules make of it, and commit its transaction; the value."""
+        if transaction is None:
+            await adrive(self.handle_success_steps(result), self.perform)
+        else:
+            await adrive(self.commit_steps(result, transaction), self.perform)
         return result
+
+    async def _arolled_back(self, txn: Transaction) -> None:
+        await asyncio.to_thread(self.handle_rollback, txn)
+
+    @property
+    def _rollback_hook(self) -> Callable[[Transaction], Any]:
+        """The same as of the other engine, without waiting for a server on the event loop."""
+        return self._arolled_back
 
     async def begin_run(self) -> None:
         """Ask for RUNNING, and wait for it as long as the run is to wait here."""

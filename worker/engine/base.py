@@ -19,7 +19,6 @@ from shared.states import Cancelled, Completed, Running, State
 from worker.engine.beginning import Dependencies, begun
 from worker.engine.handlers import handled
 from worker.engine.inline import InlineRun
-from worker.engine.outcomes import OutcomeStages
 from worker.engine.recording import Recorder
 from worker.engine.steps import (
     Abandoned,
@@ -42,6 +41,7 @@ from worker.engine.steps import (
     Take,
     Unbound,
 )
+from worker.engine.transacting import TransactionStages
 from worker.inputs import Inputs
 
 INTERRUPTS: Final = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
@@ -50,7 +50,7 @@ R = TypeVar("R")
 log = logging.getLogger("baton.engine")
 
 
-class BaseTaskRunEngine(OutcomeStages[P, R]):
+class BaseTaskRunEngine(TransactionStages[P, R]):
     """One run of a task, from its begin to the end of its last attempt in this process."""
 
     def _begun(
@@ -159,6 +159,8 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
 
     def attempt_steps(self) -> Stage:
         """One attempt: the body, its outcome, and what the rules made of it."""
+        if self.spec.transacts:
+            return (yield from self.transacted_attempt_steps())
         try:
             value = yield from self.call_task_fn_steps()
         except GeneratorExit:
@@ -168,6 +170,7 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
         else:
             stage = self.handle_success_steps(value)
         yield from stage  # out here, so that what is raised in it has not the body's error as its context
+        return None
 
     def error_steps(self, error: BaseException) -> Generator[Step, Any, object]:
         """The outcome of an attempt in which this was raised. An interrupt crashes the run, and not the worker."""

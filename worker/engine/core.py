@@ -11,9 +11,11 @@ from shared.runs import TaskRun
 from shared.specs import TaskLike, TaskSpec
 from shared.state_types import StateType
 from shared.states import State
+from shared.transactions import inside
 from worker.engine.place import Place
 from worker.inputs import Inputs
 from worker.prints import logged_prints
+from worker.run_transactions import RunTransaction
 
 HOOKS_OF: Final[Mapping[StateType, str]] = {
     StateType.RUNNING: "on_running",
@@ -61,6 +63,8 @@ class EngineCore(Generic[P, R]):
         self._place = place
         self._state = place.state if place is not None else None
         self._overrun: TimeoutError | None = None
+        self.transaction: RunTransaction | None = None
+        """That of the present attempt, if it has one."""
 
     @property
     def place(self) -> Place:
@@ -157,6 +161,10 @@ class EngineCore(Generic[P, R]):
     def prints(self) -> AbstractContextManager[None]:
         """Around the body, in its run's context: where its prints go."""
         return logged_prints() if self.spec.log_prints else nullcontext()
+
+    def in_transaction(self) -> AbstractContextManager[None]:
+        """Around the body: that of its attempt, if it has one."""
+        return nullcontext() if self.transaction is None else inside(self.transaction)
 
     # --- questions ----------------------------------------------------------------------------------------------------
 

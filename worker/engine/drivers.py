@@ -8,6 +8,8 @@ from uuid import UUID
 
 from shared.ledger import RunLedger
 from shared.states import State
+from shared.stepping import Do
+from shared.transactions import inside
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
@@ -27,6 +29,7 @@ from worker.engine.steps import (
     Step,
     Take,
 )
+from worker.run_transactions import RunTransaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,11 +95,21 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         if isinstance(step, Call):
             about = place.context(self.parameters)
             with run_context(about), place.guard(about.fence, step.seconds):
-                if not self.spec.log_prints:
+                if not self.spec.log_prints and self.transaction is None:
                     return call(step)
-                with self.prints():
+                with self.prints(), self.in_transaction():
                     return call(step)
         return self._perform_other(place, step)
+
+    def _do(self, place: Place, step: Do) -> Any:
+        about = place.context(self.parameters)
+        around: AbstractContextManager[None] = nullcontext()
+        if step.kind == "hook":
+            around = place.around_hook()
+        elif step.kind == "wait":
+            around = place.guard(about.fence, None)
+        with run_context(about), around:
+            return step.call()
 
     # --- the stages, one by one ---------------------------------------------------------------------------------------
 
@@ -158,17 +171,41 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         """Nothing: a place for subclasses."""
         return nullcontext()
 
-    def call_task_fn(self, transaction: Any = None) -> Any:
+    @contextmanager
+    def transaction_context(self) -> Iterator[RunTransaction]:
+        """The transaction of the present attempt, around the code in the block: rolled back if that raises.
+
+        It ends with `handle_success`, which `call_task_fn` calls.
+        """
+        transaction = drive(self.open_transaction_steps(), self.perform)
+        try:
+            with inside(transaction):
+                yield transaction
+        except BaseException:
+            drive(transaction.undo_steps(), self.perform)
+            raise
+        finally:
+            self.transaction = None
+
+    def call_task_fn(self, transaction: RunTransaction | None = None) -> Any:
         """One call of the function, within its time limit; its value, whose outcome is recorded.
+
+        With a transaction that has found a cached value, that one: the function is not called.
 
         Raises:
             Whatever the function raised, in the form that `run_context` knows.
         """
+        if transaction is not None and transaction.found is not None:
+            drive(self.cached_steps(transaction.found, transaction.key), self.perform)
+            return transaction.found.result
         return self.handle_success(drive(self.call_task_fn_steps(), self.perform), transaction)
 
-    def handle_success(self, result: Any, transaction: Any = None) -> Any:  # noqa: ARG002 - there are none yet
-        """Record what the function returned, or what the rules make of it; the same value."""
-        drive(self.handle_success_steps(result), self.perform)
+    def handle_success(self, result: Any, transaction: RunTransaction | None = None) -> Any:
+        """Record what the function returned, or what the rules make of it, and commit its transaction; the value."""
+        if transaction is None:
+            drive(self.handle_success_steps(result), self.perform)
+        else:
+            drive(self.commit_steps(result, transaction), self.perform)
         return result
 
     def begin_run(self) -> None:
@@ -223,7 +260,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         match step:
             case Next(stream):
                 about = place.context(self.parameters)
-                with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
+                with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
                     answer = advance(stream)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)), place.around_hook():
@@ -235,6 +272,8 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     stream.items.close()
             case Sleep(until):
                 sleep(until, place)
+            case Do():
+                answer = self._do(place, step)
             case Take(inputs):
                 answer = place.taken(inputs, {run_id: end_of(source) for run_id, source in inputs.sources.items()})
             case _:

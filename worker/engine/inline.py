@@ -17,6 +17,7 @@ from shared.rules_tasks import upstreams_done
 from shared.runs import TaskRun
 from shared.specs import TaskSpec
 from shared.states import Cancelled, Cancelling, Running, State
+from worker.caching import Caching
 from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.recording import Recorder
 from worker.inputs import Inputs, Named, resolved, upstreams_in
@@ -60,6 +61,7 @@ class InlineRun:
         self._upstreams: list[Upstream] = []
         self._token = self.run.attempt
         self._again: datetime | None = None
+        self.cached = b""
 
     @property
     def ledger(self) -> RunLedger | None:
@@ -121,7 +123,7 @@ class InlineRun:
     def _move(self, state: State[Any], retriable: bool | None) -> State[Any]:
         delay = self._delay() if state.is_failed() else 0.0
         facts = Facts("attempt", inline=True, held=True, upstreams=self._upstreams, retriable=retriable, delay=delay)
-        self.run, verdict, self._token = self._recorder.move(self.run.id, state, facts)
+        self.run, verdict, self._token = self._recorder.move(self.run.id, state, facts, self.cached)
         if verdict.kind == "ABORT":
             raise TransitionRefused(verdict.reason)
         seconds = verdict.seconds
@@ -152,6 +154,20 @@ class InlineRun:
     def task_run(self) -> TaskRun:
         """The run's record."""
         return self.run
+
+    def known_run(self) -> TaskRun:
+        """The run's record."""
+        return self.run
+
+    @property
+    def caching(self) -> Caching:
+        """Where results are cached: where the run is recorded."""
+        return self._recorder.caching
+
+    def note_rollback(self) -> None:
+        """Have the run's record say that it was rolled back."""
+        self.run = replace(self.run, rolled_back=True)
+        self._recorder.note_rollback(self.run.id, self._token)
 
     def rename(self, name: str) -> None:
         """Call the run by this name."""

@@ -25,6 +25,7 @@ from shared.ledger import RunLedger
 from shared.naming import limits_of, own_limit
 from shared.references import DEPENDENCIES, references_in
 from shared.reporting import delay_of, outcome_of
+from shared.result_redis import RedisStorage
 from shared.retries import backoff
 from shared.roles import WORKER
 from shared.rules import Facts, Verdict, decide
@@ -36,11 +37,14 @@ from shared.specs import TaskSpec
 from shared.state_types import IN_BODY, StateType
 from shared.states import Crashed, State
 from shared.transport import Argument, Exchange
+from worker.caching import Caching
 from worker.engine.cancels import Cancels, Held
 from worker.engine.recording import Moved, check_may_be_forced, updated
 from worker.inputs import Named
 from worker.leases import Lease, Leases
+from worker.locks import LimitLocks
 from worker.notes import Notes
+from worker.slots import Holds
 from worker.strikes import interruptible
 
 log = logging.getLogger("baton.engine")
@@ -64,13 +68,17 @@ class LedgerRecorder:
         settings: Settings,
         told: Told = lambda _spec: {},
         leases: Leases | None = None,
+        holds: Holds | None = None,
     ) -> None:
+        """`holds` is what locks of cached results are held with, instead of something of its own."""
         self._exchange = exchange
         self._settings = settings
         self._told = told
         self.ledger: RunLedger | None = RunLedger(exchange, settings)
         self._ledger = self.ledger
-        self._leases = leases or Leases(self._ledger, settings)
+        self._leases = leases or (holds.leases if holds else Leases(self._ledger, settings))
+        self._holds = holds
+        self.caching = Caching(RedisStorage(exchange), settings, self._locks, in_script=True)
         self._leases.with_each_beat(self._give_up_left)
         self._left: deque[Callable[[], object]] = deque()
         self._held: dict[str, Held] = {}
@@ -113,8 +121,8 @@ class LedgerRecorder:
             raise
         return held.run
 
-    def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
-        """Ask the rules, and record what they answer.
+    def move(self, run_id: str, proposed: State[Any], facts: Facts, cached: bytes = b"") -> Moved:
+        """Ask the rules, and record what they answer, with what is said of the cache.
 
         Raises:
             Fenced: the run is another's now, or the lease under which it was held is over.
@@ -125,7 +133,7 @@ class LedgerRecorder:
             verdict = decide(record_of(held.run, held.spec), proposed, self._with_flow(held, proposed, facts), now())
             if verdict.state is None:
                 return self._moved(held, verdict)
-            recorded = self._propose(held, verdict.state)
+            recorded = self._propose(held, verdict.state, cached)
             if recorded.tag == "OK":
                 self._note(held, verdict.state, facts, recorded)
                 return self._moved(held, verdict)
@@ -161,6 +169,10 @@ class LedgerRecorder:
             self._notes.name(run_id, int(held.token), name)
         return held.run
 
+    def note_rollback(self, run_id: str, token: int) -> None:
+        """Have a run's record say that its attempt with this token was rolled back, within a second."""
+        self._notes.rolled_back(run_id, token)
+
     def release(self, run_id: str) -> None:
         """Hold the run no more: one that has no end yet, and that nobody else would go on with, is CRASHED."""
         held = self._held.pop(run_id, None)
@@ -183,6 +195,9 @@ class LedgerRecorder:
     def guard(self, run_id: str) -> AbstractContextManager[None]:
         """Put around the body: lets somebody who wants the end of the run interrupt it. No I/O."""
         return interruptible(self._held[run_id].is_to_end.is_set)
+
+    def _locks(self) -> LimitLocks:
+        return LimitLocks(self._holds or Holds(self._exchange, self._ledger, self._settings))
 
     def _crash(self, run_id: str, operation: str, token: str) -> None:
         outcome = outcome_of(Crashed(message="Its process left it before its end."), self._settings)
@@ -258,7 +273,7 @@ class LedgerRecorder:
             log.warning("run %s: its parameters are not stored, so no other process can run it: %s", run_id, error)
             return b""
 
-    def _propose(self, held: Held, state: State[Any]) -> Recorded:
+    def _propose(self, held: Held, state: State[Any], cached: bytes) -> Recorded:
         delay = delay_of(state, now())
         stays = state.is_scheduled() and held.token is not None and delay <= LONGEST_WAIT
         if state.is_running() and held.lease is None:
@@ -266,7 +281,8 @@ class LedgerRecorder:
             self._cancels.listen_to(held.lease)
         worker = held.lease.name if held.lease and (stays or state.is_running()) else ""
         known: dict[str, Any] = {"seq": held.run.seq} if held.token is None else {"token": held.token}
-        outcome, operation = self._outcome(held, state, delay), secrets.token_hex(6)
+        outcome = self._outcome(held, state, delay)._replace(cached=cached)
+        operation = secrets.token_hex(6)
         if self._notes.waits:
             self._store_notes()
         return self._insist(held, lambda: self._ledger.propose(held.run.id, outcome, operation, worker=worker, **known))

@@ -9,6 +9,7 @@ from shared.ledger import RunLedger
 from shared.rules import RunLike
 from shared.runs import TaskRun
 from shared.states import State
+from worker.caching import Caching
 from worker.context import NO_PARAMETERS, RunContext
 from worker.inputs import Inputs
 
@@ -51,6 +52,22 @@ class Place(RunLike, Protocol):
             Fenced: the run is another's now.
             TransitionRefused: the rules refuse it for good.
         """
+        ...
+
+    cached: bytes
+    """What is to be said of the cache with the next state that is proposed; see `Outcome`."""
+
+    @property
+    def caching(self) -> Caching:
+        """Where results are cached. No I/O."""
+        ...
+
+    def known_run(self) -> TaskRun:
+        """What is known here of the run, without asking anybody. No I/O."""
+        ...
+
+    def note_rollback(self) -> None:
+        """Have the run's record say that it was rolled back; also after its end. No I/O."""
         ...
 
     def settled(self) -> State[Any]:

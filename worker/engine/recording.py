@@ -15,9 +15,11 @@ from shared.ledger import RunLedger
 from shared.rules import Facts, Verdict, decide
 from shared.rules_transforms import RunRecord, record_of, transformed
 from shared.runs import TaskRun
+from shared.settings import Settings
 from shared.specs import TaskSpec
 from shared.state_types import IN_BODY
 from shared.states import State
+from worker.caching import Caching, private_caching
 from worker.inputs import Named
 from worker.notes import Notes
 
@@ -57,12 +59,21 @@ class Recorder(Protocol):
         """
         ...
 
-    def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
-        """Ask the rules, and record what they answer.
+    def move(self, run_id: str, proposed: State[Any], facts: Facts, cached: bytes = b"") -> Moved:
+        """Ask the rules, and record what they answer, with what is said of the cache.
 
         Raises:
             Fenced: the run is another's now.
         """
+        ...
+
+    @property
+    def caching(self) -> Caching:
+        """Where results of its runs are cached. No I/O."""
+        ...
+
+    def note_rollback(self, run_id: str, token: int) -> None:
+        """Have a run's record say that its attempt with this token was rolled back; held or not. No I/O."""
         ...
 
     def force(self, run_id: str, state: State[Any]) -> TaskRun:
@@ -109,11 +120,13 @@ class PrivateRecorder:
     ledger = None
     notes = None
 
-    def __init__(self) -> None:
+    def __init__(self, caching: Caching | None = None) -> None:
+        """`caching`: instead of that of the process."""
         self._runs: dict[str, TaskRun] = {}
         self._records: dict[str, RunRecord] = {}
         self._histories: dict[str, list[State[Any]]] = {}
         self._inputs: dict[str, Named] = {}
+        self._caching = caching
 
     def find(self, run_id: str) -> TaskRun | None:
         """The run of this id, or None if there is none."""
@@ -135,7 +148,18 @@ class PrivateRecorder:
         self._records[run.id] = replace(record, state=None) if is_new else record
         return self.move(run.id, run.state, Facts("client")).run if is_new else run
 
-    def move(self, run_id: str, proposed: State[Any], facts: Facts) -> Moved:
+    @property
+    def caching(self) -> Caching:
+        """What this process keeps of the results of such runs."""
+        if self._caching is None:
+            self._caching = private_caching(Settings.load())
+        return self._caching
+
+    def note_rollback(self, run_id: str, token: int) -> None:  # noqa: ARG002 - the protocol's
+        """Have a run's record say that it was rolled back."""
+        self._runs[run_id] = replace(self._runs[run_id], rolled_back=True)
+
+    def move(self, run_id: str, proposed: State[Any], facts: Facts, cached: bytes = b"") -> Moved:  # noqa: ARG002 - the protocol's
         """Ask the rules, and record what they answer."""
         record, at = self._record(run_id), now()
         verdict = decide(record, proposed, facts, at)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from shared.errors import ParameterBindError, TaskRunTimeoutError
 from shared.states import State
+from shared.stepping import Do
 from worker.inputs import Inputs
 
 
@@ -136,7 +137,7 @@ class Close:
     stream: Stream
 
 
-Step: TypeAlias = Propose | Force | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close
+Step: TypeAlias = Propose | Force | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close | Do
 Steps: TypeAlias = Generator[Step, Any, State[Any]]
 """Steps that end with the state that then holds."""
 Stage: TypeAlias = Generator[Step, Any, None]

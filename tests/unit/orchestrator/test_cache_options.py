@@ -135,7 +135,7 @@ def test_a_run_tells_the_options_that_were_changed_for_it_and_code_does_not_trav
     assert registry.find("test.travels") is cached.spec
     assert (fields_of(cached.spec), fields_of(changed.spec)) == (
         {"name": "add"},
-        {"name": "add", "refresh_cache": 1, "cache_expiration": 0, "result_storage_key": "day"},
+        {"name": "add", "refresh_cache": 1, "cache_expiration": 0, "result_storage_key": "day", "ties": "1"},
     )
     for code in ({"cache_key_fn": key_fn}, {"cache_policy": INPUTS - "b"}):
         with pytest.raises(InvalidCall, match=f"'{next(iter(code))}' is not that of the task 'test.travels'"):

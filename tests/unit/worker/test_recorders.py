@@ -32,9 +32,9 @@ class Remote(PrivateRecorder):
         self.callers.add(threading.current_thread().name)
         return super().take(run, spec, inputs)
 
-    def move(self, run_id: str, proposed: State[Any], facts: Any) -> Moved:
+    def move(self, run_id: str, proposed: State[Any], facts: Any, cached: bytes = b"") -> Moved:
         self.callers.add(threading.current_thread().name)
-        return super().move(run_id, proposed, facts)
+        return super().move(run_id, proposed, facts, cached)
 
     def release(self, run_id: str) -> None:
         self.callers.add(threading.current_thread().name)
