@@ -117,6 +117,23 @@ def test_threads_of_this_process_cache_as_fleets_do() -> None:
     assert (names, calls) == ({"Completed": 1, "Cached": 5}, [1])
 
 
+def test_a_run_that_waits_for_the_lock_of_its_key_is_cancelled_at_once(
+    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
+) -> None:
+    fleet(module=MODULE, concurrency=2)
+    go_on = tmp_path / "go on"
+    holder = baton.submit(bodies.alone, {"wait_for_file": str(go_on)})
+    eventually(lambda: called(client))
+    waiting = baton.submit(bodies.alone, {"wait_for_file": str(go_on)})
+    eventually(lambda: sum(client.zcard(key) for key in client.keys("baton:limit:lock:*:waiters")) == 1)
+    baton.cancel(waiting.run_id)
+    ended = waiting.wait(5)
+    go_on.touch()
+    assert ended is not None
+    assert (ended.name, holder.wait(10).name, len(called(client))) == ("Cancelled", "Completed", 1)  # type: ignore[union-attr] # in time
+    assert eventually(lambda: not locks(client))
+
+
 def test_of_fifty_equal_runs_in_eight_processes_one_is_computed_though_its_process_is_killed(
     fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
 ) -> None:

@@ -76,9 +76,9 @@ class LedgerRecorder:
         self._told = told
         self.ledger: RunLedger | None = RunLedger(exchange, settings)
         self._ledger = self.ledger
-        self._leases = leases or (holds.leases if holds else Leases(self._ledger, settings))
-        self._holds = holds
-        self.caching = Caching(RedisStorage(exchange), settings, self._locks, in_script=True)
+        held_with = holds or Holds(exchange, self._ledger, settings)
+        self._leases = leases or held_with.leases
+        self.caching = Caching(RedisStorage(exchange), settings, partial(LimitLocks, held_with), in_script=True)
         self._leases.with_each_beat(self._give_up_left)
         self._left: deque[Callable[[], object]] = deque()
         self._held: dict[str, Held] = {}
@@ -195,9 +195,6 @@ class LedgerRecorder:
     def guard(self, run_id: str) -> AbstractContextManager[None]:
         """Put around the body: lets somebody who wants the end of the run interrupt it. No I/O."""
         return interruptible(self._held[run_id].is_to_end.is_set)
-
-    def _locks(self) -> LimitLocks:
-        return LimitLocks(self._holds or Holds(self._exchange, self._ledger, self._settings))
 
     def _crash(self, run_id: str, operation: str, token: str) -> None:
         outcome = outcome_of(Crashed(message="Its process left it before its end."), self._settings)

@@ -8,6 +8,7 @@ from shared.retries import exponential_backoff
 from shared.runs import TaskRun
 from shared.specs import TaskSpec
 from shared.states import State
+from shared.transactions import Transaction
 from worker.engine import run_generator_task_sync, run_task_async, run_task_sync
 
 
@@ -31,6 +32,16 @@ async def atell(*given: object) -> None:
     tell(*given)  # type: ignore[arg-type]
 
 
+@extract.on_commit
+def count(txn: Transaction) -> int:
+    return len(txn.children)
+
+
+@extract.on_rollback
+async def undo(txn: Transaction) -> None:
+    assert_type(count(txn), int)
+
+
 async def a_hook_stays_the_function_that_it_is(spec: TaskSpec[..., Any], run: TaskRun, state: State[Any]) -> None:
     assert_type(tell(spec, run, state), int)
     await atell(spec, run, state)
@@ -38,6 +49,7 @@ async def a_hook_stays_the_function_that_it_is(spec: TaskSpec[..., Any], run: Ta
 
 def what_is_no_hook_is_an_error() -> None:
     extract.on_failure(5)  # type: ignore[type-var]
+    extract.on_rollback(5)  # type: ignore[type-var]
     extract.with_options(on_failure=5)  # type: ignore[arg-type]
     extract.with_options(on_failure=[tell, atell], task_run_name="of {url}")
 
