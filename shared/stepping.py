@@ -16,12 +16,12 @@ T = TypeVar("T")
 class Do:
     """Something to be done: by the first from plain code, by the second on an event loop.
 
-    `kind` tells what it is: a call of a store, a wait of any length, or code of the user's.
+    `kind` tells what it is: a call of a store, a wait of any length, or code of the user's, plain or a coroutine.
     """
 
     call: Callable[[], Any]
     acall: Callable[[], Any]
-    kind: Literal["store", "wait", "hook"] = "store"
+    kind: Literal["store", "wait", "hook", "ahook"] = "store"
 
 
 Steps = Generator[Do, Any, T]
@@ -40,7 +40,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Do:
         if inspect.isawaitable(returned):
             await returned
 
-    return Do(call, acall, "hook")
+    return Do(call, acall, "ahook" if inspect.iscoroutinefunction(function) else "hook")
 
 
 def _finish(awaitable: Awaitable[Any]) -> None:

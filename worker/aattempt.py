@@ -9,6 +9,7 @@ from shared.commands import Claim, Report
 from shared.errors import Fenced, TaskRunTimeoutError
 from shared.settings import Settings
 from shared.states import State
+from shared.stepping import Do
 from worker.attempt import prepared, tell_of_interrupt
 from worker.context import run_context
 from worker.engine.adrivers import AsyncTaskRunEngine, adrive, in_thread
@@ -90,6 +91,14 @@ class FleetEngine(AsyncTaskRunEngine[..., Any]):
                 return await within(self._hook_timeout, _given_by(step.fn, step.args))
             except Late as error:
                 raise TaskRunTimeoutError(text_of_limit(self._hook_timeout)) from error
+
+    async def _do_soon(self, step: Do) -> Any:
+        if step.kind == "store":
+            return await self._aside(step.call)
+        try:
+            return await within(self._hook_timeout, step.acall() if step.kind == "ahook" else in_thread(step.call))
+        except Late as error:
+            raise TaskRunTimeoutError(text_of_limit(self._hook_timeout)) from error
 
     async def _aside(self, ask: Callable[[], Any]) -> Any:
         return await self._call_aside(ask)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from shared.clock import monotonic
 from shared.commands import Claim, Cycle, Outcome, Recorded, Report, Seat
-from shared.errors import BatonError, RedisUnavailable, StorageFull
+from shared.errors import BatonError, Fenced, RedisUnavailable, StorageFull
 from shared.failpoints import failpoint, is_off
 from shared.ledger import RunLedger
 from shared.result_redis import RedisStorage
@@ -157,14 +157,19 @@ class Hand:
         return self._ledger.address
 
     def evaluate(self, script: Script, key_names: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run a script that is none of a run's, as `Transport.evaluate`."""
-        with self._lock:
-            return self._insist(lambda: self._ledger.transport.evaluate(script, key_names, arguments))
+        """Run a script that is none of a run's, as `Transport.evaluate`. Raises Fenced where the lease is over."""
+        return self._carried(lambda: self._ledger.transport.evaluate(script, key_names, arguments))
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
-        """Read what is none of a run's, as `Transport.read`."""
-        with self._lock:
-            return self._insist(lambda: self._ledger.transport.read(commands))
+        """Read what is none of a run's, as `Transport.read`. Raises Fenced where the lease is over."""
+        return self._carried(lambda: self._ledger.transport.read(commands))
+
+    def _carried(self, call: Callable[[], T]) -> T:
+        try:
+            with self._lock:
+                return self._insist(call)
+        except Buried as error:
+            raise Fenced(str(error)) from error
 
     def close(self) -> None:
         """Nothing: the connection is that of the worker's loop."""

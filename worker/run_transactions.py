@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared import clock
-from shared.errors import BatonError, ResultNotSerialisable, ResultTooLarge
+from shared.errors import BatonError, Fenced, ResultNotSerialisable, ResultTooLarge
 from shared.isolation import IsolationLevel
 from shared.result_storage import Storage, StoredRecord
 from shared.results import ResultRecord, ResultStore
@@ -145,6 +145,8 @@ class RunTransaction(Transaction):
     def _find(self) -> Steps[ResultRecord[Any] | None]:
         try:
             self.found = yield from super()._find()
+        except Fenced:
+            raise
         except BatonError as error:
             self.logger.warning("%r: the cache cannot be read, and counts as empty: %s", self, error)
         return self.found

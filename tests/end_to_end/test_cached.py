@@ -27,10 +27,10 @@ def locks(client: "redis.Redis") -> list[str]:
     return [*client.keys("baton:limit:lock:*"), *client.keys("baton:slots:*")]
 
 
-@pytest.fixture
-def one(fleet: Fleets) -> Fleet:
-    """A fleet of one worker."""
-    return fleet(module=MODULE)
+@pytest.fixture(params=[(), ("--async-slots", "4")], ids=["one run", "one loop"])
+def one(fleet: Fleets, request: pytest.FixtureRequest) -> Fleet:
+    """A fleet of one worker: with one run at a time, or with several on an event loop."""
+    return fleet(*request.param, module=MODULE)
 
 
 @pytest.mark.usefixtures("one")
@@ -117,10 +117,11 @@ def test_threads_of_this_process_cache_as_fleets_do() -> None:
     assert (names, calls) == ({"Completed": 1, "Cached": 5}, [1])
 
 
+@pytest.mark.parametrize("how", [{"concurrency": 2}, {"options": ("--async-slots", "4")}], ids=["two", "one loop"])
 def test_a_run_that_waits_for_the_lock_of_its_key_is_cancelled_at_once(
-    fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
+    how: dict[str, Any], fleet: Fleets, baton: Orchestrator, client: "redis.Redis", tmp_path: Path
 ) -> None:
-    fleet(module=MODULE, concurrency=2)
+    fleet(*how.get("options", ()), module=MODULE, concurrency=how.get("concurrency", 1))
     go_on = tmp_path / "go on"
     holder = baton.submit(bodies.alone, {"wait_for_file": str(go_on)})
     eventually(lambda: called(client))

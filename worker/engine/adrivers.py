@@ -5,19 +5,19 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from datetime import datetime
 from functools import partial
 from inspect import isasyncgen, iscoroutine
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from shared.clock import monotonic, now
-from shared.errors import RunGone, TaskRunTimeoutError, TerminationSignal
+from shared.clock import monotonic
+from shared.errors import TaskRunTimeoutError, TerminationSignal
 from shared.ledger import RunLedger
 from shared.states import State
 from shared.stepping import Do
 from shared.transactions import Transaction, inside
 from worker.context import run_context
+from worker.engine.aperforming import aend_of, asleep, closed
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.inline import InlineRun
@@ -40,7 +40,6 @@ from worker.engine.steps import (
     Stream,
     Take,
 )
-from worker.inputs import Source
 from worker.run_transactions import RunTransaction
 from worker.timeouts import Late, text_of_limit, within
 
@@ -112,7 +111,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 answer = fn(*args, **kwargs)
             case Close(stream):
                 with run_context(place.context(self.parameters)):
-                    await _closed(stream)
+                    await closed(stream)
             case Sleep(until):
                 await asleep(until, place)
             case Do():
@@ -125,9 +124,13 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         about = place.context(self.parameters)
         with run_context(about):
             if step.kind != "wait":
-                return await step.acall()
+                return await self._do_soon(step)
             with place.guard(about.fence, None):
                 return await self._limited(None, None, step.acall())
+
+    async def _do_soon(self, step: Do) -> Any:
+        """A call of a store, or of a hook."""
+        return await step.acall()
 
     # --- the stages, one by one ---------------------------------------------------------------------------------------
 
@@ -382,26 +385,3 @@ async def _begun_aside(begin: Callable[[], InlineRun]) -> InlineRun:
         if made:
             await asyncio.to_thread(made[0].release)
         raise
-
-
-async def asleep(until: datetime, place: Place) -> None:
-    """Wait until this time, or until somebody wants the run's end."""
-    while (left := (until - now()).total_seconds()) > 0 and not place.is_cancelled():  # noqa: ASYNC110 - as above
-        await asyncio.sleep(min(left, LOOK_FOR_CANCEL))
-
-
-async def aend_of(source: Source) -> State[Any] | None:
-    """The final state of a run that was given as a future, or as that state; None if its record is gone."""
-    if isinstance(source, State):
-        return source
-    try:
-        return await source.wait_async()
-    except RunGone:
-        return None
-
-
-async def _closed(stream: Stream) -> None:
-    if isasyncgen(stream.items):
-        await stream.items.aclose()
-    else:
-        stream.items.close()

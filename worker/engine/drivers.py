@@ -104,7 +104,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
     def _do(self, place: Place, step: Do) -> Any:
         about = place.context(self.parameters)
         around: AbstractContextManager[None] = nullcontext()
-        if step.kind == "hook":
+        if step.kind in ("hook", "ahook"):
             around = place.around_hook()
         elif step.kind == "wait":
             around = place.guard(about.fence, None)

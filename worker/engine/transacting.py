@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
 from shared.cache import KEY_ERROR, CacheContext
+from shared.errors import Fenced
 from shared.reporting import cached_from, kept, uncached
 from shared.results import ResultRecord, record_of
 from shared.rules_facts import changed
@@ -46,18 +47,20 @@ class TransactionStages(OutcomeStages[P, R]):
     def transacted_attempt_steps(self) -> Stage:
         """One attempt: transaction, cache, body, its outcome, and what the rules made of it."""
         transaction: RunTransaction | None = None
+        value, raised = None, list[BaseException]()
         try:
             transaction = yield from self.open_transaction_steps()
-            value = None if transaction.found is not None else (yield from self.call_task_fn_steps())
+            if transaction.found is None:
+                value = yield from self.call_task_fn_steps()
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
-            raised: BaseException | None = error
-        else:
-            raised = None
+        except BaseException as error:
+            if transaction is None and isinstance(error, Fenced):
+                raise  # the cache was asked about a run that is another's now
+            raised.append(error)  # whatever the user's function raises is its outcome
         self.transaction = None
-        if transaction is None or raised is not None:
-            yield from self._fail_steps(transaction, raised or AssertionError("no transaction"))
+        if transaction is None or raised:
+            yield from self._fail_steps(transaction, raised[0])
         elif transaction.found is not None:
             yield from self.cached_steps(transaction.found, transaction.key)
         else:

@@ -1,0 +1,38 @@
+"""Doing single steps on an event loop: waiting, and closing a generator. Drives nothing."""
+
+import asyncio
+from datetime import datetime
+from inspect import isasyncgen
+from typing import Any
+
+from shared.clock import now
+from shared.errors import RunGone
+from shared.states import State
+from worker.engine.performing import LOOK_FOR_CANCEL
+from worker.engine.place import Place
+from worker.engine.steps import Stream
+from worker.inputs import Source
+
+
+async def asleep(until: datetime, place: Place) -> None:
+    """Wait until this time, or until somebody wants the run's end."""
+    while (left := (until - now()).total_seconds()) > 0 and not place.is_cancelled():  # noqa: ASYNC110 - set by any thread, so that no event of a loop can stand for it
+        await asyncio.sleep(min(left, LOOK_FOR_CANCEL))
+
+
+async def aend_of(source: Source) -> State[Any] | None:
+    """The final state of a run that was given as a future, or as that state; None if its record is gone."""
+    if isinstance(source, State):
+        return source
+    try:
+        return await source.wait_async()
+    except RunGone:
+        return None
+
+
+async def closed(stream: Stream) -> None:
+    """Close the generator before its end."""
+    if isasyncgen(stream.items):
+        await stream.items.aclose()
+    else:
+        stream.items.close()
