@@ -95,9 +95,9 @@ class RunTransaction(Transaction):
             yield from self.unlock_steps()
 
     def undo_steps(self) -> Steps[None]:
-        """Roll back this one alone, also if it was committed; that nothing of it was recorded is known."""
-        self._is_kept_back = False
-        if self.is_rolled_back():
+        """Roll back this one alone, also if its commit was kept back: that nothing of it was recorded is known."""
+        was_kept_back, self._is_kept_back = self._is_kept_back, False
+        if self.is_rolled_back() or (self.is_committed() and not was_kept_back):  # the latter by the body itself
             yield from self.unlock_steps()
             return
         for one in self.in_order():

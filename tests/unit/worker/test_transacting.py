@@ -332,6 +332,18 @@ def test_a_run_that_fails_rolls_back_what_it_is_part_of(called: list[Any]) -> No
     assert (txn.is_rolled_back(), called) == (True, [(1, 2), "undone"])
 
 
+def test_what_the_body_has_committed_itself_is_not_undone(called: list[Any]) -> None:
+    @task(key="transacting.by_hand", on_rollback=[hook(called, "never staged")])
+    def commits() -> None:
+        mine = get_transaction()
+        assert mine is not None
+        mine.stage(1, [hook(called, "undone")])
+        called.append(mine.commit())
+        raise ValueError("x")
+
+    assert (ran(commits).name, called) == ("Failed", [True])
+
+
 def test_what_is_eager_is_committed_by_itself(called: list[Any]) -> None:
     add = adding(called, on_commit=[hook(called, "commit")], on_rollback=[hook(called, "undone")])
 
