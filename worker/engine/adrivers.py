@@ -62,7 +62,7 @@ async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Await
 
 
 class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
-    """Drives a run on the running event loop. A plain function runs in a thread, where nothing can interrupt it."""
+    """Drives a run on the running event loop. A plain function runs in a thread."""
 
     async def run(self) -> State[Any]:
         """Run to the end of the last attempt here; the state that then holds."""
