@@ -142,7 +142,8 @@ class _Watcher:
                 self._take(left)
                 continue
             limit = heappop(limits)
-            self._strike(limit)
+            if not limit.is_left:
+                self._strike(limit)
             if not limit.is_left:
                 limit.due = monotonic() + PATIENCE
                 heappush(limits, limit)
@@ -150,7 +151,9 @@ class _Watcher:
     def _strike(self, limit: ThreadLimit) -> None:
         while not self._new.empty():
             self._take(0)
-        for other in self._limits:
+        if limit.is_left:
+            return
+        for other in self._limits:  # begun while this one had not been left: within it
             if other.thread is limit.thread and other.number > limit.number:
                 other.is_left = True
         limit.strike()

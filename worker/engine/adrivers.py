@@ -19,7 +19,7 @@ from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.inline import InlineRun
-from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
+from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed, raised_by_function
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -49,6 +49,7 @@ T = TypeVar("T")
 async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Awaitable[Any]]) -> T:
     """Let `perform` do each step, and send back what came of it; what the steps end with."""
     move: Callable[[], Step] = partial(next, steps)
+    task = asyncio.current_task()
     while True:
         try:
             step = move()
@@ -57,6 +58,12 @@ async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Await
             return result
         try:
             move = partial(steps.send, await perform(step))
+        except GeneratorExit as error:
+            if not _goes_on(task):
+                raise
+            raised = raised_by_function(error)
+            raised.__cause__ = error
+            move = partial(steps.throw, raised)
         except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
             move = partial(steps.throw, error)
 
@@ -356,6 +363,14 @@ async def aend_of(source: Source) -> State[Any] | None:
         return await source.wait_async()
     except RunGone:
         return None
+
+
+def _goes_on(task: "asyncio.Task[Any] | None") -> bool:
+    """True if this task is executed at this moment, so that nobody can be closing its coroutine."""
+    try:
+        return task is not None and asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
 async def _closed(stream: Stream) -> None:

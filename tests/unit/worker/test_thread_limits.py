@@ -94,6 +94,13 @@ def test_an_outer_limit_that_ends_a_block_ends_the_limits_in_it() -> None:
     assert in_thread(around) == "unharmed"
 
 
+def test_a_limit_whose_block_was_left_does_nothing_to_the_next_one() -> None:
+    def one_after_the_other() -> list[str | None]:
+        return [limited(lambda: None, 0.05)[1], limited(spin, 0.2)[1]]
+
+    assert in_thread(one_after_the_other) == [None, "Scope timed out after 0.2 second(s)."]
+
+
 def test_an_error_of_the_blocks_own_comes_out_as_it_is() -> None:
     def work() -> None:
         with timeout(20):
