@@ -147,7 +147,7 @@ class Submitted:
     """Submits the task to workers elsewhere."""
 
     def __init__(
-        self, baton: Orchestrator, folder: Path, queue: str | None = None, successor: Callable[[], object] | None = None
+        self, baton: Orchestrator, folder: Path, queue: str = "default", successor: Callable[[], object] | None = None
     ) -> None:
         self.upstream = ""
         self._queue = queue
@@ -198,45 +198,48 @@ class Submitted:
         }
         return begin.get(case.setting, self._usual)(task)
 
+    def _submit(self, task: Any, parameters: dict[str, Any] | None = None, **options: Any) -> RunFuture[Any]:
+        return self._baton.submit(task, parameters, queue=self._queue, **options)
+
     def _usual(self, task: Task[..., Any]) -> RunFuture[Any]:
-        return self._baton.submit(task, queue=self._queue)
+        return self._submit(task)
 
     def _delayed(self, task: Task[..., Any]) -> RunFuture[Any]:
-        return self._baton.submit(task, delay=DELAY)
+        return self._submit(task, delay=DELAY)
 
     def _behind_a_failure(self, task: Task[..., Any]) -> RunFuture[Any]:
-        upstream = self._baton.submit(fails["plain"])
+        upstream = self._submit(fails["plain"])
         self.upstream = upstream.run_id
-        return self._baton.submit(task, {"given": [upstream]})
+        return self._submit(task, {"given": [upstream]})
 
     def _cancelled(self, task: Task[..., Any]) -> RunFuture[Any]:
-        self._baton.pause_queue("default")
-        future = self._baton.submit(task)
+        self._baton.pause_queue(self._queue)
+        future = self._submit(task)
         future.cancel()
-        self._baton.resume_queue("default")
+        self._baton.resume_queue(self._queue)
         return future
 
     def _expired(self, task: Task[..., Any]) -> RunFuture[Any]:
-        self._baton.pause_queue("default")
-        future = self._baton.submit(task)
+        self._baton.pause_queue(self._queue)
+        future = self._submit(task)
         future.wait(10)
-        self._baton.resume_queue("default")
+        self._baton.resume_queue(self._queue)
         return future
 
     def _one_too_many(self, task: Task[..., Any]) -> RunFuture[Any]:
         gate = self._folder / new_id()
-        holder = self._baton.submit(task, {"given": [str(gate)]})
+        holder = self._submit(task, {"given": [str(gate)]})
         eventually(lambda: noted(self._folder, holder.run_id, bodies=True))
-        future = self._baton.submit(task, {"given": [str(gate)]})
+        future = self._submit(task, {"given": [str(gate)]})
         eventually(lambda: self._baton.get_run(future.run_id).state.name == "AwaitingConcurrencySlot")
         gate.touch()
         return future
 
     def _unknown(self, _task: Task[..., Any]) -> RunFuture[Any]:
-        return self._baton.submit("no.such.task")
+        return self._submit("no.such.task")
 
     def _damaged(self, task: Task[..., Any]) -> RunFuture[Any]:
-        future = self._baton.submit(task, delay=DELAY)
+        future = self._submit(task, delay=DELAY)
         with redis.Redis.from_url(self._baton.settings.redis_url) as client:
             client.setrange(keys.run_part(future.run_id, "parameters"), 12, b"\xff\xff")
         return future

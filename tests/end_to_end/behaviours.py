@@ -18,7 +18,7 @@ Result = tuple[str, object]
 INLINE = frozenset({"inline", "inline on a loop", "redis", "redis on a loop"})
 STREAMS = {"stream": [GENERATOR], "stream on a loop": [GENERATOR, ASYNC_GENERATOR]}
 """Forms that each can drive."""
-PROCESSES = frozenset({"fleet"})
+PROCESSES = frozenset({"fleet", "async fleet"})
 FLEETS = PROCESSES | {"threads"}
 RECORDED = FLEETS | {"redis", "redis on a loop"}
 ALL = INLINE.union(STREAMS, FLEETS)

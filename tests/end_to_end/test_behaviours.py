@@ -29,6 +29,7 @@ RUN = {
     "stream": streamed,
     "stream on a loop": streamed_on_a_loop,
 }
+SLOTS = "slots"
 MODULE = "tests.end_to_end.behaviour_bodies"
 
 
@@ -53,6 +54,11 @@ def fleet_of_processes(workers: Fleets) -> Fleet:
 
 
 @pytest.fixture(scope="module")
+def fleet_of_slots(workers: Fleets) -> Fleet:
+    return workers("--async-slots", "4", "-q", SLOTS, module=MODULE, unknown_task_grace=0.5)
+
+
+@pytest.fixture(scope="module")
 def threads() -> Iterator[Orchestrator]:
     with Orchestrator("memory:") as baton:
         yield baton
@@ -73,6 +79,9 @@ def seen(request: pytest.FixtureRequest, case: Case, driver: str, form: str, tmp
     if driver == "fleet":
         fleet = request.getfixturevalue("fleet_of_processes")
         yield Submitted(request.getfixturevalue("baton"), fleet.folder)(case, task)
+    elif driver == "async fleet":
+        fleet = request.getfixturevalue("fleet_of_slots")
+        yield Submitted(request.getfixturevalue("baton"), fleet.folder, SLOTS)(case, task)
     elif driver == "fleet that stops":
         workers = request.getfixturevalue("workers")
         leaving = workers("-q", "leaving", module=MODULE, stop_grace=0.3)

@@ -286,7 +286,7 @@ def _called(fn: Callable[..., T], args: Sequence[Any]) -> T:
     try:
         return fn(*args)
     except StopIteration as error:
-        raise RuntimeError("the function raised StopIteration") from error  # which no future of asyncio takes
+        raise raised_by_function(error) from error  # no future of asyncio takes it as it is
 
 
 @asynccontextmanager
