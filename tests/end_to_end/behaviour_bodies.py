@@ -330,7 +330,7 @@ def raises_unread() -> None:
     raise Unread("who knows")
 
 
-@in_forms(PLAIN, ASYNC)
+@in_forms(*FORMS)
 def raises_generator_exit() -> None:
     raise GeneratorExit
 

@@ -90,8 +90,8 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     move = partial(steps.send, None)
                 else:
                     move = partial(steps.send, await self.perform(step))
-            except GeneratorExit:
-                move = partial(steps.throw, Abandoned())
+            except GeneratorExit as error:
+                move = partial(steps.throw, Abandoned() if isinstance(step, Emit) else raised_by_function(error))
             except BaseException as error:  # noqa: BLE001 - as in `adrive`
                 move = partial(steps.throw, error)
 
