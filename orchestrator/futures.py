@@ -315,7 +315,10 @@ def check_timeout(timeout: float | None) -> None:
 
     Raises:
         InvalidValue: a negative number, or NaN.
+        InvalidCall: no number.
     """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+        raise InvalidCall(f"'timeout' must be a number of seconds, got {type(timeout).__name__}")
     if timeout is not None and not timeout >= 0:  # as every comparison with NaN, this one is false
         raise InvalidValue(f"'timeout' must be a non-negative number, got {timeout}")
 

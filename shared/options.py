@@ -15,6 +15,8 @@ from shared.retries import MAX_DELAYS
 from shared.settings import PREFIX, Settings
 
 LONGEST_NAME = 255
+LONGEST_DELAY = 250e9
+"""Seconds: nearly 8,000 years."""
 HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_crashed", "on_cancellation")
 """Options that hold functions to be called when a run has entered a state."""
 TRANSACTION_HOOKS: Final = ("on_commit", "on_rollback")
@@ -115,7 +117,12 @@ def _seconds(option: str, value: Any) -> float:
 
 
 def _delay(option: str, value: Any) -> float | datetime:
-    return as_utc(value) if isinstance(value, datetime) else _seconds(option, value)
+    if isinstance(value, datetime):
+        return as_utc(value)
+    seconds = _seconds(option, value)
+    if seconds > LONGEST_DELAY:
+        raise InvalidValue(f"'{option}' is {seconds:g} seconds: times end with the year 9999")
+    return seconds
 
 
 def _span(option: str, value: Any) -> float:

@@ -66,11 +66,7 @@ class FleetEngine(AsyncTaskRunEngine[..., Any]):
 
     async def perform(self, step: Step) -> Any:
         """Do one step; what comes of it."""
-        try:
-            return await (self._answer(step) if isinstance(step, Ask) else super().perform(step))
-        except GeneratorExit as error:
-            # Nobody closes the coroutines of a worker: it is the function's own, and not the end of the steps.
-            raise RuntimeError("the function raised GeneratorExit") from error
+        return await (self._answer(step) if isinstance(step, Ask) else super().perform(step))
 
     async def _ask_place(self, place: Place, step: Step) -> Any:
         # The way aside costs as much as all the rest of a short run, and only another attempt needs it.

@@ -1,6 +1,7 @@
 """A fleet in threads of this process: the same loop, hand and engine as in processes, for a Redis in memory.
 
-What differs: time limits cannot interrupt, a body that ends its process ends everything, and nobody else can see it.
+What differs: time limits interrupt Python code only, a body that ends its process ends everything, and nobody else can
+see it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Time limits of bodies. In the main thread a timer's signal interrupts even blocking calls."""
+"""Time limits of bodies. In the main thread a signal interrupts even blocking calls, elsewhere Python code only."""
 
 import asyncio
 import signal
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from shared.clock import monotonic
 from shared.errors import InvalidValue, TaskRunTimeoutError
+from worker.thread_limits import ThreadLimit
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ def timeout(
 
     Gives the exception that it would raise, so that the caller can tell it from another one of the same class.
 
-    In another thread than the main one nothing can be interrupted: there it raises when the block ends too late.
+    In another thread than the main one a call that blocks outside of Python is not interrupted: there it raises when
+    that call has ended, and the log says that it lasts.
 
     Raises:
         InvalidValue: `kind` is no TimeoutError.
@@ -34,17 +36,9 @@ def timeout(
     if seconds is None:
         yield None
         return
-    if threading.current_thread() is threading.main_thread():
-        error = kind(text_of_limit(seconds if told is None else told))
-        with _alarm(seconds, error):
-            yield error
-        return
-    limit = text_of_limit(seconds if told is None else told)
-    error = kind(f"{limit} It ran to its end: a thread cannot be interrupted.")
-    began = monotonic()
-    yield error
-    if monotonic() - began > seconds:
-        raise error
+    error = kind(text_of_limit(seconds if told is None else told))
+    with _alarm(seconds, error) if threading.current_thread() is threading.main_thread() else _watched(seconds, error):
+        yield error
 
 
 def text_of_limit(seconds: float) -> str:
@@ -91,3 +85,15 @@ def _alarm(seconds: float, error: TimeoutError) -> Iterator[None]:
             if left:
                 # The outer limit's time went on meanwhile; 0 would turn it off.
                 signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 0.000_001))
+
+
+@contextmanager
+def _watched(seconds: float, error: TimeoutError) -> Iterator[None]:
+    limit = ThreadLimit(seconds, error)
+    limit.enter()
+    try:
+        yield
+    finally:
+        limit.leave()
+    if limit.is_late():
+        raise error

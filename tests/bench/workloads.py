@@ -15,6 +15,7 @@ from rq.job import Job, JobStatus
 from orchestrator import Orchestrator, as_completed
 from shared import keys
 from shared.runs import TaskRun
+from tests.bench.engine import engine_overhead
 from tests.bench.fleets import QUEUE, baton_worker, drained_by_baton, drained_by_rq, rq_worker
 from tests.bench.noop_tasks import nap, noop, rq_noop
 from tests.bench.storage import begin_beside, bytes_finished, bytes_queued
@@ -202,6 +203,7 @@ WORKLOADS = (
     Workload("bulk", "per second", 5000, bulk_baton, bulk_rq),
     Workload("round-trip", "ms, median", 300, round_trip_baton, round_trip_rq),
     Workload("fan-out", "ms", 1000, fan_out_baton, fan_out_rq),
+    Workload("engine", "us, target 60", 20_000, engine_overhead, None),
     Workload("async", "seconds", 100, async_baton, None),
     Workload("futures", "seconds", 10_000, futures_baton, None),
     Workload("memory", "B, waiting", 10_000, bytes_queued, None),

@@ -166,23 +166,6 @@ def oversleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-@task(timeout_seconds=0.2)
-async def aoversleep(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
-@task(timeout_seconds=0.2, retries=1)
-def oversleep_once() -> int:
-    if get_run_context().attempt == 1:
-        time.sleep(30)
-    return get_run_context().attempt
-
-
-@task
-def time_out_itself() -> None:
-    raise TimeoutError("mine")
-
-
 @task
 def refuse_value() -> None:
     raise InvalidValue("not this one")

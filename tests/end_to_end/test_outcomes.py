@@ -123,11 +123,3 @@ def test_a_task_that_no_worker_knows_fails_the_run(baton: Orchestrator) -> None:
     with pytest.raises(TaskNotRegistered):
         future.result()
     assert [name for name, _ in told(baton, future.run_id)] == ["Pending", "UnknownTask"]
-
-
-def test_damaged_parameters_fail_the_run(baton: Orchestrator, client: "redis.Redis") -> None:
-    future = baton.submit(bodies.add, {"x": 1, "y": 2}, delay=0.3)
-    client.setrange(keys.run_part(future.run_id, "parameters"), 12, b"\xff\xff")
-    state = future.wait(20)
-    assert (state.type, state.name) == (StateType.FAILED, "Failed")
-    assert state.message.startswith("Parameters could not be read: BadEnvelope: ")

@@ -1,5 +1,6 @@
 """Submits that are refused before anything is sent: what is wrong is said, and Redis is as it was."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,8 +65,10 @@ class Stranger:
         ([1, {"deep": (2, Stranger())}], "parameters.x[1].deep[1]: "),
         ({1: Stranger()}, "parameters.x: "),
         ((number for number in range(3)), "parameters.x: "),
+        (lambda: 5, "parameters.x: "),
+        (sys.stdin, "parameters.x: "),
     ],
-    ids=["lock", "deep inside", "key that is no text", "generator"],
+    ids=["lock", "deep inside", "key that is no text", "generator", "lambda", "open file"],
 )
 def test_an_argument_that_cannot_be_sent_is_named_by_its_path(baton: Orchestrator, value: Any, path: str) -> None:
     with pytest.raises(InvalidCall) as caught:

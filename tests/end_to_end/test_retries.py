@@ -5,7 +5,6 @@ import redis
 
 from orchestrator import Orchestrator, Task
 from shared import keys
-from shared.errors import TaskRunTimeoutError
 from tests.end_to_end import bodies
 from tests.support.fleets import told
 
@@ -57,41 +56,11 @@ def test_retries_with_a_delay_leave_the_worker_meanwhile(baton: Orchestrator) ->
         assert delay == pytest.approx(0.2, abs=0.001)
 
 
-def test_a_retry_that_succeeds_ends_the_retries(baton: Orchestrator) -> None:
-    run_id = ended(baton, bodies.fails_until, attempt=2)
-    assert [name for name, _ in told(baton, run_id)][-2:] == ["Retrying", "Completed"]
-    assert baton.get_run(run_id).run_count == 2
-
-
-@pytest.mark.parametrize("task", [bodies.oversleep, bodies.aoversleep], ids=["blocking", "async"])
-def test_a_body_over_its_time_is_interrupted(baton: Orchestrator, task: Task[..., object]) -> None:
-    future = baton.submit(task, {"seconds": 30})
-    with pytest.raises(TaskRunTimeoutError) as caught:
-        future.result(timeout=20)
-    assert str(caught.value) == "Scope timed out after 0.2 second(s)."
-    assert told(baton, future.run_id) == [("Pending", None), ("Running", None), ("TimedOut", OVER)]
-
-
-def test_a_body_over_its_time_is_retried_like_any_failure(baton: Orchestrator) -> None:
-    run_id = ended(baton, bodies.oversleep_once)
-    assert told(baton, run_id)[1:] == [("Running", None), ("Retrying", OVER), ("Completed", None)]
-    assert baton.future(run_id).result() == 2
-
-
 def test_a_time_limit_given_at_submit_holds_for_that_run(baton: Orchestrator) -> None:
     hasty = bodies.nap.with_options(timeout_seconds=0.1, retries=1, retry_delay_seconds=0)
     run_id = ended(baton, hasty, seconds=30)
     over = "Task run exceeded timeout of 0.1 second(s)"
     assert told(baton, run_id)[1:] == [("Running", None), ("Retrying", over), ("TimedOut", over)]
-
-
-def test_a_timeout_error_of_the_bodys_own_is_told_apart(baton: Orchestrator) -> None:
-    future = baton.submit(bodies.time_out_itself)
-    with pytest.raises(TimeoutError, match=r"^mine$") as caught:
-        future.result(timeout=20)
-    assert type(caught.value) is TimeoutError
-    mine = "Task run failed due to timeout: TimeoutError('mine')"
-    assert told(baton, future.run_id)[2:] == [("TimedOut", mine)]
 
 
 def test_a_body_can_ask_to_be_run_again_later(baton: Orchestrator) -> None:

@@ -17,11 +17,11 @@ from shared.states import State
 from shared.stepping import Do
 from shared.transactions import Transaction, inside
 from worker.context import run_context
-from worker.engine.aperforming import aend_of, asleep, closed
+from worker.engine.aperforming import aend_of, asleep, closed, goes_on
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.inline import InlineRun
-from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
+from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed, raised_by_function
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -51,6 +51,7 @@ T = TypeVar("T")
 async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Awaitable[Any]]) -> T:
     """Let `perform` do each step, and send back what came of it; what the steps end with."""
     move: Callable[[], Step] = partial(next, steps)
+    task = asyncio.current_task()
     while True:
         try:
             step = move()
@@ -59,12 +60,18 @@ async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Await
             return result
         try:
             move = partial(steps.send, await perform(step))
+        except GeneratorExit as error:
+            if not goes_on(task):
+                raise
+            raised = raised_by_function(error)
+            raised.__cause__ = error
+            move = partial(steps.throw, raised)
         except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
             move = partial(steps.throw, error)
 
 
 class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
-    """Drives a run on the running event loop. A plain function runs in a thread, where nothing can interrupt it."""
+    """Drives a run on the running event loop. A plain function runs in a thread."""
 
     async def run(self) -> State[Any]:
         """Run to the end of the last attempt here; the state that then holds."""
@@ -85,8 +92,8 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     move = partial(steps.send, None)
                 else:
                     move = partial(steps.send, await self.perform(step))
-            except GeneratorExit:
-                move = partial(steps.throw, Abandoned())
+            except GeneratorExit as error:
+                move = partial(steps.throw, Abandoned() if isinstance(step, Emit) else raised_by_function(error))
             except BaseException as error:  # noqa: BLE001 - as in `adrive`
                 move = partial(steps.throw, error)
 
@@ -324,7 +331,7 @@ def _called(fn: Callable[..., T], args: Sequence[Any]) -> T:
     try:
         return fn(*args)
     except StopIteration as error:
-        raise RuntimeError("the function raised StopIteration") from error  # which no future of asyncio takes
+        raise raised_by_function(error) from error  # no future of asyncio takes it as it is
 
 
 @asynccontextmanager

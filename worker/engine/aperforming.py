@@ -36,3 +36,11 @@ async def closed(stream: Stream) -> None:
         await stream.items.aclose()
     else:
         stream.items.close()
+
+
+def goes_on(task: "asyncio.Task[Any] | None") -> bool:
+    """True if this task is executed at this moment, so that nobody can be closing its coroutine."""
+    try:
+        return task is not None and asyncio.current_task() is task
+    except RuntimeError:
+        return False

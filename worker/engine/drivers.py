@@ -13,7 +13,7 @@ from shared.transactions import inside
 from worker.context import run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
-from worker.engine.performing import advance, answer_of, asked, call, end_of, sleep
+from worker.engine.performing import advance, answer_of, asked, call, end_of, raised_by_function, sleep
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -49,7 +49,7 @@ def drive(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
             move = partial(steps.send, perform(step))
         except GeneratorExit as error:
             # Thrown in as it is, the steps would take it for their own end, and the worker's loop would end with them.
-            raised = RuntimeError("the function raised GeneratorExit")
+            raised = raised_by_function(error)
             raised.__cause__ = error
             move = partial(steps.throw, raised)
         except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in

@@ -55,6 +55,8 @@ def call(step: Call) -> Any:
     try:
         with timeout(step.seconds) as limit:
             return _value_of(step.fn(*step.args, **step.kwargs), step.seconds)
+    except (StopIteration, GeneratorExit) as error:
+        raise raised_by_function(error) from error
     except TaskRunTimeoutError as error:  # around the block: the alarm may strike while it is being turned off
         if error is limit:
             raise Overran(error) from error
@@ -74,12 +76,19 @@ def advance(stream: Stream) -> Item | Ended:
             return Item(next(stream.items))
     except StopIteration as end:
         return Ended(end.value)
+    except GeneratorExit as error:
+        raise raised_by_function(error) from error
     except TaskRunTimeoutError as error:
         if error is limit:
             raise Overran(error) from error
         raise
     finally:
         stream.spent += monotonic() - began
+
+
+def raised_by_function(error: BaseException) -> RuntimeError:
+    """What stands for an exception that would mean something else to the generators and futures on its way."""
+    return RuntimeError(f"the function raised {type(error).__name__}")
 
 
 def sleep(until: datetime, place: Place) -> None:

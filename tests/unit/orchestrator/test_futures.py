@@ -188,6 +188,12 @@ def test_a_result_that_does_not_come_in_time_is_an_error_that_says_so(desk: Desk
         assert str(caught.value) == f"Task run {future.run_id} did not complete within 0.01 seconds"
 
 
+@pytest.mark.parametrize("timeout", [True, "1"])
+def test_a_time_that_is_no_number_is_refused(desk: Desk, timeout: Any) -> None:
+    with pytest.raises(InvalidCall, match=f"'timeout' must be a number of seconds, got {type(timeout).__name__}"):
+        desk.baton.future(new_id()).wait(timeout)
+
+
 @pytest.mark.parametrize("timeout", [-1, -0.001, math.nan, -math.inf])
 def test_a_time_that_is_none_is_refused(desk: Desk, timeout: float) -> None:
     future = desk.baton.future(new_id())

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import queue
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -267,6 +268,14 @@ def test_delays_may_be_made_of_the_number_of_retries() -> None:
         ({"retries": -1}, InvalidValue, "'retries' must be >= 0"),
         ({"delay": -1}, InvalidValue, "'delay' must be a finite number >= 0"),
         ({"delay": float("nan")}, InvalidValue, "'delay' must be a finite number >= 0"),
+        ({"delay": True}, InvalidCall, "'delay' must be a number of seconds, got bool"),
+        ({"delay": 1e300}, InvalidValue, "'delay' is 1e[+]300 seconds: times end with the year 9999"),
+        ({"delay": datetime(2026, 1, 1)}, InvalidValue, "naive datetime 2026-01-01T00:00:00"),  # noqa: DTZ001 - on purpose
+        (
+            {"delay": datetime.fromisoformat("9999-12-31T23:59-05:00")},
+            InvalidValue,
+            "outside the years 1 to 9999 in UTC",
+        ),
         ({"at_front": 1}, InvalidCall, "'at_front' must be True or False"),
         ({"queue": "No Such!"}, InvalidValue, "'queue' is 'No Such!'"),
     ],

@@ -145,29 +145,6 @@ def test_no_retry_would_make_parameters_fit() -> None:
     assert isinstance(states[-1].data, ParameterBindError)
 
 
-@pytest.mark.parametrize(
-    ("interrupt", "message"),
-    [
-        (KeyboardInterrupt(), "Execution was aborted by an interrupt signal."),
-        (SystemExit(3), "Execution was aborted by Python system exit call."),
-        (asyncio.CancelledError(), "Execution was cancelled by the runtime environment."),
-    ],
-)
-def test_an_interrupt_in_the_body_crashes_the_run_and_not_the_worker(interrupt: BaseException, message: str) -> None:
-    def interrupted() -> None:
-        raise interrupt
-
-    state = run(interrupted)
-    assert (state.type, state.message) == (StateType.CRASHED, message)
-
-
-def test_a_body_that_raises_stop_iteration_fails_like_any_other() -> None:
-    def stop() -> None:
-        raise StopIteration("x")
-
-    assert run(stop).is_failed()
-
-
 def test_a_blocking_call_is_interrupted_when_its_time_is_over() -> None:
     def block() -> None:
         time.sleep(30)
@@ -178,14 +155,6 @@ def test_a_blocking_call_is_interrupted_when_its_time_is_over() -> None:
     assert isinstance(state.data, TaskRunTimeoutError)
     assert str(state.data) == "Scope timed out after 0.05 second(s)."
     assert time.monotonic() - before < 10
-
-
-def test_a_timeout_error_of_the_bodys_own_is_told_apart() -> None:
-    def fail() -> None:
-        raise TimeoutError("mine")
-
-    state = run(fail, seconds=5)
-    assert (state.name, state.message) == ("TimedOut", "Task run failed due to timeout: TimeoutError('mine')")
 
 
 def test_another_runs_timeout_that_reaches_the_body_is_the_bodys_own() -> None:
@@ -210,26 +179,11 @@ def test_an_async_function_runs_to_its_value() -> None:
     assert value_of(run(fetch, a=1)) == 2
 
 
-def test_an_async_function_is_interrupted_when_its_time_is_over() -> None:
-    async def wait() -> None:
-        await asyncio.sleep(30)
-
-    assert run(wait, seconds=0.05).name == "TimedOut"
-
-
 def test_a_generator_is_read_to_its_end() -> None:
     def numbers(n: int) -> Iterator[int]:
         yield from range(n)
 
     assert value_of(run(numbers, n=3)) == [0, 1, 2]
-
-
-def test_an_error_in_a_generator_is_the_bodys_own() -> None:
-    def broken() -> Iterator[int]:
-        yield 1
-        raise ValueError("x")
-
-    assert run(broken).message == "Task run encountered an exception ValueError: x"
 
 
 def test_a_generator_is_read_under_the_time_limit() -> None:
@@ -309,10 +263,6 @@ def fail() -> None:
     raise ValueError("x")
 
 
-def test_a_success() -> None:
-    assert told(history(add, {"a": 1})) == [("Pending", None), ("Running", None), ("Completed", None)]
-
-
 def test_retries_without_a_delay_follow_each_other_in_place() -> None:
     states = history(fail, retries=2)
     assert told(states) == [("Pending", None), ("Running", None), ("Retrying", X), ("Retrying", X), ("Failed", X)]
@@ -331,11 +281,6 @@ def test_retries_with_a_delay_wait_here() -> None:
 def test_times_grow_strictly() -> None:
     times = [state.timestamp for state in history(fail, retries=20)]
     assert sorted(set(times)) == times
-
-
-def test_a_returned_failure_is_retried_like_any_other() -> None:
-    states = history(lambda: Failed(message="manual"), retries=1)
-    assert told(states) == [("Pending", None), ("Running", None), ("Retrying", "manual"), ("Failed", "manual")]
 
 
 def test_a_timeout_is_retried_and_each_attempt_has_its_own_time() -> None:
@@ -690,14 +635,3 @@ def test_a_run_without_an_end_has_no_result() -> None:
     assert engine.state.result() == 3
     with pytest.raises(MissingResult):
         Completed().result()
-
-
-def test_a_function_that_raises_generator_exit_fails_and_its_worker_goes_on() -> None:
-    def leave() -> None:
-        raise GeneratorExit
-
-    states = history(leave)
-    assert [(state.name, state.message) for state in states][-1] == (
-        "Failed",
-        "Task run encountered an exception RuntimeError: the function raised GeneratorExit",
-    )

@@ -92,8 +92,8 @@ def test_it_ends_in_time_wherever_its_time_is_spent(body: Callable[..., Any]) ->
     )
 
 
-@pytest.mark.parametrize("body", [waits, waits_for_others, catches_exceptions, stream])
-def test_in_a_thread_too_what_waits_on_its_loop_is_interrupted(body: Callable[..., Any]) -> None:
+@EACH
+def test_in_a_thread_too_it_ends_in_time(body: Callable[..., Any]) -> None:
     state = run_in_thread(body)
     assert (state.name, state.message, str(state.data)) == (
         "TimedOut",

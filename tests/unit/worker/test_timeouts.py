@@ -1,8 +1,7 @@
-"""Time limits by a timer's signal."""
+"""Time limits in the main thread, by a timer's signal."""
 
 import contextlib
 import signal
-import threading
 import time
 
 import pytest
@@ -65,26 +64,3 @@ def test_a_caller_may_choose_the_error() -> None:
 def test_what_is_raised_must_be_a_timeout_error(kind: type[TimeoutError]) -> None:
     with pytest.raises(InvalidValue, match="TimeoutError"), timeout(1, kind):
         raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("lasts", "told"),
-    [
-        (0.0, []),
-        (0.05, ["Scope timed out after 0.02 second(s). It ran to its end: a thread cannot be interrupted."]),
-    ],
-)
-def test_in_another_thread_a_limit_is_told_at_the_end(lasts: float, told: list[str]) -> None:
-    raised: list[str] = []
-
-    def limited() -> None:
-        try:
-            with timeout(0.02):
-                time.sleep(lasts)
-        except TaskRunTimeoutError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=limited)
-    thread.start()
-    thread.join()
-    assert raised == told
