@@ -54,7 +54,7 @@ REASONS = {
     },
     "about runs and tasks": {
         *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
-        *("on_worker_start", "on_worker_stop", "set_progress", "tags", "task"),
+        *("on_worker_start", "on_worker_stop", "set_progress", "tags", "task", "Flow", "flow"),
     },
 }
 LEFT_OUT = {name for names in REASONS.values() for name in names}

@@ -27,7 +27,7 @@ end
 
 -- What ties the run, by kind: lists of the values that were given.
 local function ties_at(place, many)
-  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {}, unique = {}, slots = {} }
+  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {}, unique = {}, slots = {}, again = {} }
   for i = place, place + 2 * many - 2, 2 do
     local kind = ties[ARGV[i]]
     kind[#kind + 1] = ARGV[i + 1]
@@ -72,11 +72,14 @@ local function misfit_of(first, many, keys, last)
   return wrong
 end
 
--- The answer to a submit under a key that a run has already, if that run is still there.
+-- The answer to a submit under a key that a run has already, if that run is still there. A flow that runs again takes
+-- what it submitted before for the same, unless that has ended without a result.
 local function same_as(ties)
   local key = ties.idem[1]
   local owner, digest = string.match(key and call('GET', IDEMPOTENCY .. key) or '', '^(%S+) (%S*)$')
   if not owner or call('EXISTS', JOB .. owner) == 0 then return nil end
+  local state = ties.again[1] and try('HGET', JOB .. owner, 'state_type')
+  if state and state ~= 'COMPLETED' and REGISTRY[state] then return nil end
   return digest == ties.digest[1] and 'SAME ' .. owner or 'OTHER ' .. owner .. ' ' .. digest
 end
 
@@ -130,8 +133,11 @@ local function state_of(parent)
   return type(state) == 'string' and state or nil
 end
 
--- Enters a run among the children of the one in this state that submitted it.
+-- Enters a run among the children of the one in this state that submitted it. What a run that was left on purpose submits
+-- is left like it.
 local function adopt(run, parent, state)
+  local about = call('HMGET', JOB .. parent, 'outlives_flow', 'kind')
+  if about[1] and about[2] ~= 'flow' then call('HSET', run.key, 'outlives_flow', '1') end
   local children = RUN .. parent .. ':children'
   call('SADD', children, run.id)
   call('HSET', JOB .. parent, 'kids', '1', 'ties', '1')

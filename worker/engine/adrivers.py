@@ -15,9 +15,10 @@ from shared.clock import monotonic, now
 from shared.errors import RunGone, TaskRunTimeoutError, TerminationSignal
 from shared.ledger import RunLedger
 from shared.states import State
-from worker.context import run_context
+from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
+from worker.engine.gathering import dismiss, gathered
 from worker.engine.inline import InlineRun
 from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
@@ -27,8 +28,10 @@ from worker.engine.steps import (
     Ask,
     Call,
     Close,
+    Dismiss,
     Emit,
     Ended,
+    Gather,
     Item,
     Next,
     Open,
@@ -94,7 +97,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Call():
-                about = place.context(self.parameters)
+                about = in_body(place.context(self.parameters))
                 with run_context(about), place.guard(about.fence, step.seconds), self.prints():
                     answer = await self._call(step)
             case Next(stream):
@@ -112,6 +115,13 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     await _closed(stream)
             case Sleep(until):
                 await asleep(until, place)
+            case Gather():
+                about = place.context(self.parameters)
+                with run_context(about), place.guard(about.fence, None):
+                    async with _watched(place):
+                        answer = await asyncio.to_thread(gathered, about.run_id, step)
+            case Dismiss():
+                await asyncio.to_thread(dismiss, place.context().run_id)
             case _:
                 answer = await self._ask_place(place, step)
         return answer

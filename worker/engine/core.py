@@ -61,6 +61,13 @@ class EngineCore(Generic[P, R]):
         self._place = place
         self._state = place.state if place is not None else None
         self._overrun: TimeoutError | None = None
+        self._untold: str | None = None
+        """Of a flow: how many of its runs did not complete."""
+
+    @property
+    def _noun(self) -> str:
+        """What kind of run it is, as messages begin."""
+        return self.spec.kind.capitalize()
 
     @property
     def place(self) -> Place:

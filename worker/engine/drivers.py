@@ -8,9 +8,10 @@ from uuid import UUID
 
 from shared.ledger import RunLedger
 from shared.states import State
-from worker.context import run_context
+from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
+from worker.engine.gathering import dismiss, gathered
 from worker.engine.performing import advance, answer_of, asked, call, end_of, sleep
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
@@ -19,7 +20,9 @@ from worker.engine.steps import (
     Ask,
     Call,
     Close,
+    Dismiss,
     Emit,
+    Gather,
     Next,
     Open,
     Propose,
@@ -90,7 +93,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         if isinstance(step, Propose):  # with the next one all that most runs ask for
             return place.propose(step.state, step.retriable)
         if isinstance(step, Call):
-            about = place.context(self.parameters)
+            about = in_body(place.context(self.parameters))
             with run_context(about), place.guard(about.fence, step.seconds):
                 if not self.spec.log_prints:
                     return call(step)
@@ -225,6 +228,12 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints():
                     answer = advance(stream)
+            case Gather():
+                about = place.context(self.parameters)
+                with run_context(about), place.guard(about.fence, None):
+                    answer = gathered(about.run_id, step)
+            case Dismiss():
+                dismiss(place.context().run_id)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)), place.around_hook():
                     answer = answer_of(fn(*args))
