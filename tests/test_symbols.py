@@ -53,7 +53,16 @@ REASONS = {
         f"Transaction.{name}" for name in ("in_order", "record", "rollback_steps", "unlock_steps")
     },
     "about runs and tasks": {
-        *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
+        *(
+            "BaseRunFutureList",
+            "FlowRun",
+            "RunInput",
+            "TaskRun",
+            "Orchestrator",
+            "Task",
+            "get_run_context",
+            "get_run_logger",
+        ),
         *("on_worker_start", "on_worker_stop", "set_progress", "tags", "task", "Flow", "flow"),
     },
 }
