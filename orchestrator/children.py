@@ -20,6 +20,10 @@ class FlowChildren:
         self._ledger = ledger
         self._future_of = future_of
 
+    def ids(self, run_id: str) -> list[str]:
+        """The ids of the runs that this one has submitted, in no order."""
+        return self._ledger.children(run_id)
+
     def states_in(self, value: Any) -> Any:
         """The value with the final state of each future in its place, waited for.
 
@@ -31,16 +35,16 @@ class FlowChildren:
     def wait(self, run_id: str) -> None:
         """Wait for the ends of all runs that this one has submitted, also of those that come to it meanwhile."""
         waited_for = set[str]()
-        while ids := set(self._ledger.children(run_id)) - waited_for:
+        while ids := set(self.ids(run_id)) - waited_for:
             wait(self._future_of(child) for child in ids)
             waited_for |= ids
 
     def cancel(self, run_id: str) -> None:
         """Cancel those that have not ended; one that runs ends when its process has heard of it."""
-        self._ledger.cancel(self._ledger.children(run_id), actor=actor(), message=DISMISSED)
+        self._ledger.cancel(self.ids(run_id), actor=actor(), message=DISMISSED)
 
     def count(self, run_id: str) -> tuple[int, int]:
         """How many there are, and how many of them have not COMPLETED; those whose record is gone are left out."""
-        found = self._ledger.get_many(self._ledger.children(run_id)).values()
+        found = self._ledger.get_many(self.ids(run_id)).values()
         runs = [run for run in found if isinstance(run, TaskRun)]
         return len(runs), sum(not run.state.is_completed() for run in runs)
