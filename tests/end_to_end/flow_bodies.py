@@ -24,6 +24,12 @@ def sums_of_sums(rows: list[list[int]]) -> list[float]:
     return [future.result(20) for future in [sums.submit(row) for row in rows]]
 
 
+@flow
+def leaves_sums(xs: list[int]) -> None:
+    """Submit a flow, and leave it to the end of this one to wait for it."""
+    sums.submit(xs)
+
+
 @flow(retries=1)
 def tries_twice() -> list[str]:
     """Submit the same in each attempt, and fail in the first; the ids that the second one got."""

@@ -1,23 +1,34 @@
-"""A flow with many runs is cancelled: how soon all of them have ended."""
+"""Flows on a fleet of one worker, which lends its slot to their runs, and on one of many, which cancels them all."""
 
 from collections import Counter
 
 import redis
 
 from orchestrator import Orchestrator
-from tests.end_to_end.flow_bodies import naps
+from tests.end_to_end.flow_bodies import leaves_sums, naps, sums_of_sums
 from tests.support.fleets import Fleets, seconds_after, server_time
 from tests.support.waiting import eventually
 
+BODIES = "tests.end_to_end.flow_bodies"
 AT_ONCE = 50
 WAITING = 500
 SECONDS = 5
 
 
+def test_one_worker_is_enough_for_flows_in_flows(fleet: Fleets, baton: Orchestrator) -> None:
+    fleet(module=BODIES)
+    left = leaves_sums.submit([1, 2])
+    assert sums_of_sums.submit([[1, 2], [3]]).result(20) == [3, 3]
+    assert (left.wait(20), {run.state.name for run in baton.find_runs(flow=left.run_id).runs}) == (
+        left.get_state(),
+        {"Completed"},
+    )
+
+
 def test_a_flow_with_fifty_running_and_five_hundred_waiting_runs_is_cancelled_within_five_seconds(
     fleet: Fleets, baton: Orchestrator, client: "redis.Redis"
 ) -> None:
-    fleet(module="tests.end_to_end.flow_bodies", concurrency=AT_ONCE + 1)
+    fleet(module=BODIES, concurrency=AT_ONCE + 1)
     future = naps.submit(AT_ONCE + WAITING)
     eventually(lambda: client.zcard("baton:running") == AT_ONCE + 1, 30)
     eventually(lambda: len(baton.children.ids(future.run_id)) == AT_ONCE + WAITING, 30)
