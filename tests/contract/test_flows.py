@@ -3,6 +3,7 @@
 import pytest
 
 from shared.commands import NewRun, Outcome
+from shared.runs import FlowRun
 from tests.support.invariants import faults
 from tests.support.ledgers import (
     CANCELLED,
@@ -82,6 +83,42 @@ def test_a_run_whose_flow_waits_for_its_next_attempt_begins(store: Store) -> Non
     assert reported(store.ledger, seat, report(one_begun(store.ledger, seat), retry)) == ["OK"]
     child = accepted(store, flow=flow, parent=flow)
     assert one_begun(store.ledger, seat).run_id == child
+
+
+def test_a_flow_whose_submitter_did_not_know_is_known_by_its_runs(store: Store) -> None:
+    flow = accepted(store)
+    accepted(store, flow=flow, parent=flow)
+    assert (fields_of(store, flow)["kind"], type(store.ledger.get(flow)), faults(store)) == ("flow", FlowRun, [])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "message"),
+    [
+        (FAILED, "Cancelled", "The flow that submitted it ended."),
+        (CRASHED, "Cancelled", "The flow that submitted it ended."),
+        (CANCELLED, "Cancelled", "The parent flow run was cancelled."),
+        (COMPLETED, "Pending", None),
+    ],
+    ids=lambda value: getattr(value, "state_type", None),
+)
+def test_what_a_flow_without_a_result_has_submitted_is_cancelled(
+    store: Store, outcome: Outcome, name: str, message: str | None
+) -> None:
+    flow = accepted(store, kind="flow")
+    child, left = (accepted(store, flow=flow, parent=flow, **more) for more in ({}, {"outlives_flow": "1"}))
+    ended(store.ledger, seated(store.ledger), flow, outcome)
+    store.ledger.go_on(5)
+    assert last_row(store, child) == (name, message)
+    assert last_row(store, left)[0] == ("Cancelled" if outcome is CANCELLED else "Pending")
+    assert faults(store) == []
+
+
+def test_what_a_task_that_failed_has_submitted_goes_on(store: Store) -> None:
+    parent = accepted(store)
+    child = accepted(store, parent=parent)
+    ended(store.ledger, seated(store.ledger), parent, FAILED)
+    store.ledger.go_on(5)
+    assert last_row(store, child)[0] == "Pending"
 
 
 # --- running again ----------------------------------------------------------------------------------------------------

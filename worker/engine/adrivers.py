@@ -18,7 +18,7 @@ from shared.states import State
 from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
-from worker.engine.gathering import dismiss, gathered
+from worker.engine.gathering import gathered
 from worker.engine.inline import InlineRun
 from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
@@ -28,7 +28,6 @@ from worker.engine.steps import (
     Ask,
     Call,
     Close,
-    Dismiss,
     Emit,
     Ended,
     Gather,
@@ -120,8 +119,6 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 with run_context(about), place.guard(about.fence, None):
                     async with _watched(place):
                         answer = await asyncio.to_thread(gathered, about.run_id, step)
-            case Dismiss():
-                await asyncio.to_thread(dismiss, place.context().run_id)
             case _:
                 answer = await self._ask_place(place, step)
         return answer

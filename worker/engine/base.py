@@ -233,10 +233,8 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
             log.exception("An error was encountered while closing the generator", extra=self.log_fields())
 
     def finish_steps(self) -> Steps:
-        """What a failed flow leaves behind, hooks of the final state, and the last words."""
+        """Hooks of the final state, and the last words."""
         state = self.state
-        if isinstance(self.spec, FlowSpec):
-            yield from self.dismiss_steps(self.spec)
         # Whether a run was cancelled meanwhile only its record tells.
         if state.is_final() and (self._hooks_of(state) or self.spec.on_cancellation):
             self._state = state = yield Settle()

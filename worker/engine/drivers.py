@@ -11,7 +11,7 @@ from shared.states import State
 from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
-from worker.engine.gathering import dismiss, gathered
+from worker.engine.gathering import gathered
 from worker.engine.performing import advance, answer_of, asked, call, end_of, sleep
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
@@ -20,7 +20,6 @@ from worker.engine.steps import (
     Ask,
     Call,
     Close,
-    Dismiss,
     Emit,
     Gather,
     Next,
@@ -232,8 +231,6 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, None):
                     answer = gathered(about.run_id, step)
-            case Dismiss():
-                dismiss(place.context().run_id)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)), place.around_hook():
                     answer = answer_of(fn(*args))

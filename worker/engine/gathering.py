@@ -56,10 +56,3 @@ def gathered(run_id: str, step: Gather) -> Gathered:
         children.cancel(run_id)
     total, incomplete = children.count(run_id)
     return Gathered(value, total, 0 if step.unfinished == "leave" else incomplete)
-
-
-def dismiss(run_id: str) -> None:
-    """Cancel the runs that a flow has submitted and that have not ended."""
-    children = _default.ask()
-    if children is not None:
-        children.cancel(run_id)

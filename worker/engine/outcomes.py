@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
-from shared.errors import BatonError
 from shared.outcomes import exception_to_crashed_state, exception_to_failed_state, return_value_to_state
 from shared.rules_common import has_tries_left
 from shared.specs import FlowSpec
@@ -15,7 +14,7 @@ from shared.state_types import StateType
 from shared.states import Failed, State
 from shared.texts import printable
 from worker.engine.core import EngineCore
-from worker.engine.steps import Ask, Dismiss, Force, Gather, Gathered, Look, Propose, Stage, Step
+from worker.engine.steps import Ask, Force, Gather, Gathered, Look, Propose, Stage, Step
 
 NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
 P = ParamSpec("P")
@@ -36,14 +35,6 @@ class OutcomeStages(EngineCore[P, R]):
         told = f"{gathered.incomplete} of {gathered.total} task runs did not complete."
         self._untold = told if gathered.incomplete else None
         return gathered.value
-
-    def dismiss_steps(self, spec: FlowSpec[..., Any]) -> Stage:
-        """Cancel what a flow that has failed leaves behind; a flow that was cancelled takes its runs along anyway."""
-        if spec.unfinished != "leave" and self.state.type in (StateType.FAILED, StateType.CRASHED) and self.attempt:
-            try:
-                yield Dismiss()
-            except BatonError:
-                log.exception("The runs that the flow submitted were not cancelled", extra=self.log_fields())
 
     def handle_success_steps(self, value: Any) -> Stage:
         """What a returned value stands for; a failure that was returned is one like any other."""

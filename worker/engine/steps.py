@@ -101,11 +101,6 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class Dismiss:
-    """A flow has failed: cancel the runs that it submitted and that have not ended."""
-
-
-@dataclass(frozen=True, slots=True)
 class Open:
     """Call a generator function; the answer is the generator, of which nothing has run yet."""
 
@@ -160,7 +155,7 @@ class Close:
 
 OfTheRun: TypeAlias = Propose | Force | Settle | Look | Rename | Sleep | Take
 OfCode: TypeAlias = Call | Ask | Open | Next | Emit | Close
-Step: TypeAlias = OfTheRun | OfCode | Gather | Dismiss
+Step: TypeAlias = OfTheRun | OfCode | Gather
 Steps: TypeAlias = Generator[Step, Any, State[Any]]
 """Steps that end with the state that then holds."""
 Stage: TypeAlias = Generator[Step, Any, None]
