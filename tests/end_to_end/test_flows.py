@@ -19,7 +19,7 @@ from tests.end_to_end.flow_bodies import (
     sums_of_sums,
     tries_twice,
 )
-from tests.support.fleets import Fleet, Fleets, starts
+from tests.support.fleets import Fleet, Fleets, in_thread, starts
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
@@ -146,3 +146,14 @@ def test_a_cancel_reaches_grandchildren(baton: Orchestrator) -> None:
     eventually(lambda: is_running(baton, grandchild.id))
     baton.cancel(future.run_id)
     assert {end_of(baton, run_id).name for run_id in (future.run_id, below.id, grandchild.id)} == {"Cancelled"}
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_flow_that_is_executed_here_is_ended_by_a_cancel_while_it_waits_for_its_runs(
+    baton: Orchestrator, tmp_path: Path
+) -> None:
+    state = in_thread(lambda: leaves(str(tmp_path / "end"), return_state=True))
+    (run,) = eventually(lambda: baton.find_runs(task=leaves.spec.key, state="RUNNING").runs)
+    child = the_child(baton, run.id)
+    baton.cancel(run.id)
+    assert (state().name, end_of(baton, child.id).name) == ("Cancelled", "Cancelled")
