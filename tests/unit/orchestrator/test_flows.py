@@ -72,12 +72,24 @@ def test_options_are_replaced_or_reset() -> None:
     assert (sum_of.spec.kind, sum_of.spec.unfinished, repr(sum_of)) == ("flow", "wait", f"Flow({sum_of.spec.key!r})")
 
 
+@pytest.mark.usefixtures("baton")
+def test_what_only_the_decorator_can_say_is_not_submitted() -> None:
+    with pytest.raises(InvalidCall, match=r"^'unfinished' of the flow '.*given' is what its decorator says"):
+        given.with_options(unfinished="leave").submit(1)
+
+
 # --- a call -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_call_runs_it_here_without_a_server() -> None:
     assert given(3) == 3
     assert given(3, return_state=True).result() == 3
+
+
+def test_its_state_names_it_and_is_its_value_among_the_arguments_of_another() -> None:
+    first, second = given(1, return_state=True), given(2, return_state=True)
+    ids = {state.state_details.flow_run_id for state in (first, second)}
+    assert (len(ids - {None}), given([first, second, 3])) == (2, [1, 2, 3])
 
 
 def test_a_call_of_a_coroutine_function_gives_a_coroutine() -> None:
