@@ -6,7 +6,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, Final, ParamSpec, TypeVar
@@ -176,8 +176,6 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
         """One attempt: the body, its outcome, and what the rules made of it."""
         try:
             value = yield from self.call_task_fn_steps()
-            if isinstance(self.spec, FlowSpec):
-                value = yield from self.gather_steps(value, self.spec)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is its outcome
@@ -206,7 +204,7 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
         self._state = yield Propose(state, retriable=False)
 
     def call_task_fn_steps(self) -> Generator[Step, Any, Any]:
-        """One call of the function: its value, or of a generator that streams what it returned.
+        """One call of the function: its value, or of a generator that streams what it returned; a flow's runs seen to.
 
         Raises:
             Unbound: the parameters do not fit it.
@@ -215,8 +213,13 @@ class BaseTaskRunEngine(OutcomeStages[P, R]):
             args, kwargs = self.spec.binding.unbind(self.parameters)
         except ParameterBindError as error:
             raise Unbound(error) from error
-        if not self.streams:
-            return (yield Call(self.spec.fn, args, kwargs, self.seconds))
+        if self.streams:
+            value = yield from self._stream_steps(args, kwargs)
+        else:
+            value = yield Call(self.spec.fn, args, kwargs, self.seconds)
+        return (yield from self.gather_steps(value, self.spec)) if isinstance(self.spec, FlowSpec) else value
+
+    def _stream_steps(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Generator[Step, Any, Any]:
         stream = Stream((yield Open(self.spec.fn, args, kwargs)), self.seconds)
         while not isinstance(answer := (yield Next(stream)), Ended):
             try:

@@ -3,10 +3,21 @@
 The orchestrator's package says how they are waited for; where it was never imported, no body can have submitted any.
 """
 
+import logging
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
+from shared.clock import monotonic
+from shared.errors import RedisUnavailable
+from shared.retries import backoff
 from worker.engine.steps import Gather, Gathered
+
+log = logging.getLogger("baton.engine")
+PATIENCE: Final = 60.0
+"""Seconds for which Redis is asked again, as long as a run could still be reported."""
+T = TypeVar("T")
 
 
 class Children(Protocol):
@@ -45,14 +56,33 @@ def children_with(ask: Callable[[], Children | None]) -> None:
 
 
 def gathered(run_id: str, step: Gather) -> Gathered:
-    """What a flow returned, once its runs have ended, or as many as it waits for."""
+    """What a flow returned, once its runs have ended, or as many as it waits for.
+
+    Raises:
+        RunGone: a run whose future was returned is not there any more.
+        RedisUnavailable: no answer for longer than `PATIENCE`.
+    """
     children = _default.ask()
     if children is None:
         return Gathered(step.value)
-    value = children.states_in(step.value)
+    value = _insisted(partial(children.states_in, step.value))
     if step.unfinished == "wait":
-        children.wait(run_id)
+        _insisted(partial(children.wait, run_id))
     elif step.unfinished == "cancel":
-        children.cancel(run_id)
-    total, incomplete = children.count(run_id)
+        _insisted(partial(children.cancel, run_id))
+    total, incomplete = _insisted(partial(children.count, run_id))
     return Gathered(value, total, 0 if step.unfinished == "leave" else incomplete)
+
+
+def _insisted(call: Callable[[], T]) -> T:
+    """The answer, asked for again while Redis is away: what the body has computed is not lost by that."""
+    end, tries = monotonic() + PATIENCE, 0
+    while True:
+        try:
+            return call()
+        except RedisUnavailable as error:
+            if monotonic() > end:
+                raise
+            log.warning("%s", error)
+        time.sleep(backoff(tries))
+        tries += 1
