@@ -1,12 +1,13 @@
 """The runs that a flow's body has submitted, as the worker's engine asks for them when it ends. Executes nothing."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator.acting import actor
 from orchestrator.futures import RunFuture
-from orchestrator.gathering import wait
-from orchestrator.resolve import resolve_futures_to_states
+from orchestrator.gathering import wait, wait_async
+from orchestrator.resolve import aresolve_futures_to_states, resolve_futures_to_states
 from shared.ledger import RunLedger
 from shared.runs import TaskRun
 
@@ -37,6 +38,18 @@ class FlowChildren:
         waited_for = set[str]()
         while ids := set(self.ids(run_id)) - waited_for:
             wait(self._future_of(child) for child in ids)
+            waited_for |= ids
+
+    async def wait_async(self, value: Any, run_id: str | None) -> None:
+        """Wait for the futures in the value, and for all runs that this one has submitted, without blocking the loop.
+
+        Raises:
+            RunGone: as `states_in`.
+        """
+        await aresolve_futures_to_states(value)
+        waited_for = set[str]()
+        while run_id and (ids := set(await asyncio.to_thread(self.ids, run_id)) - waited_for):
+            await wait_async(self._future_of(child) for child in ids)
             waited_for |= ids
 
     def cancel(self, run_id: str) -> None:

@@ -76,3 +76,10 @@ def naps(many: int, below: int = 0) -> None:
     if below:
         futures.append(naps.submit(below))
     wait(futures)
+
+
+@flow
+async def aleaves(depth: int) -> None:
+    """Submit a flow of its kind, and leave it to the end of this one to wait for it."""
+    if depth:
+        await aleaves.asubmit(depth - 1)

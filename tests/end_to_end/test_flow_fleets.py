@@ -5,7 +5,7 @@ from collections import Counter
 import redis
 
 from orchestrator import Orchestrator
-from tests.end_to_end.flow_bodies import leaves_sums, naps, sums_of_sums
+from tests.end_to_end.flow_bodies import aleaves, leaves_sums, naps, sums_of_sums
 from tests.support.fleets import Fleets, seconds_after, server_time
 from tests.support.waiting import eventually
 
@@ -23,6 +23,13 @@ def test_one_worker_is_enough_for_flows_in_flows(fleet: Fleets, baton: Orchestra
         left.get_state(),
         {"Completed"},
     )
+
+
+def test_many_flows_wait_for_their_runs_on_one_event_loop(fleet: Fleets, baton: Orchestrator) -> None:
+    fleet("--async-slots", "40", module=BODIES)
+    futures = baton.submit_many((aleaves, {"depth": 1}) for _ in range(20))
+    assert {str(state) for state in (future.wait(20) for future in futures)} == {"Completed()"}
+    assert len(baton.find_runs(task=aleaves.spec.key, state="COMPLETED").runs) == 40
 
 
 def test_a_flow_with_fifty_running_and_five_hundred_waiting_runs_is_cancelled_within_five_seconds(

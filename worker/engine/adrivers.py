@@ -18,7 +18,7 @@ from shared.states import State
 from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
-from worker.engine.gathering import gathered
+from worker.engine.gathering import agathered
 from worker.engine.inline import InlineRun
 from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
@@ -118,7 +118,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, None):
                     async with _watched(place):
-                        answer = await asyncio.to_thread(gathered, about.run_id, step)
+                        answer = await agathered(about.run_id, step)
             case _:
                 answer = await self._ask_place(place, step)
         return answer

@@ -3,9 +3,11 @@
 The orchestrator's package says how they are waited for; where it was never imported, no body can have submitted any.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -29,6 +31,10 @@ class Children(Protocol):
 
     def wait(self, run_id: str) -> None:
         """Wait for the ends of all runs that this one has submitted."""
+        ...
+
+    async def wait_async(self, value: Any, run_id: str | None) -> None:
+        """Wait for the futures in the value, and for the runs that this one has submitted, on an event loop."""
         ...
 
     def cancel(self, run_id: str) -> None:
@@ -72,6 +78,15 @@ def gathered(run_id: str, step: Gather) -> Gathered:
         _insisted(partial(children.cancel, run_id))
     total, incomplete = _insisted(partial(children.count, run_id))
     return Gathered(value, total, 0 if step.unfinished == "leave" else incomplete)
+
+
+async def agathered(run_id: str, step: Gather) -> Gathered:
+    """The same as `gathered`, without holding a thread while it waits: the runs that it waits for may need those."""
+    children = _default.ask()
+    if children is not None:
+        with suppress(RedisUnavailable):  # that is asked again below
+            await children.wait_async(step.value, run_id if step.unfinished == "wait" else None)
+    return await asyncio.to_thread(gathered, run_id, step)
 
 
 def _insisted(call: Callable[[], T]) -> T:
