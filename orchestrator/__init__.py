@@ -1,6 +1,7 @@
 """The producing side and the public API: tasks, futures, the Orchestrator."""
 
 from orchestrator.client import Orchestrator
+from orchestrator.flows import Flow, flow
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture, call_repr
 from orchestrator.gathering import as_completed, wait
@@ -13,6 +14,7 @@ from worker.context import get_run_context, get_run_logger, set_progress, tags
 from worker.process_hooks import on_worker_start, on_worker_stop
 
 __all__ = [
+    "Flow",
     "Orchestrator",
     "RunFuture",
     "RunFutureList",
@@ -22,6 +24,7 @@ __all__ = [
     "as_completed",
     "call_repr",
     "concurrency",
+    "flow",
     "get_run_context",
     "get_run_logger",
     "on_worker_start",

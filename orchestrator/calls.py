@@ -9,16 +9,16 @@ from shared import codec, retries
 from shared.clock import to_epoch
 from shared.codec_walk import is_plain
 from shared.commands import NewRun
-from shared.errors import InvalidCall, InvalidValue, LimitExceeded, WouldDeadlock
+from shared.errors import HashError, InvalidCall, InvalidValue, LimitExceeded, WouldDeadlock
 from shared.ids import new_id
 from shared.naming import default_name, limits_of, own_limit
 from shared.references import WAIT_FOR, refer, references_in
 from shared.runs import BaseRunFuture
 from shared.settings import Settings
-from shared.specs import DEFAULTS, HOOKS, TRANSACTION_HOOKS, TaskSpec, registry
+from shared.specs import DEFAULTS, HOOKS, TRANSACTION_HOOKS, FlowSpec, TaskSpec, registry
 from shared.states import State
 from shared.transport import Argument
-from worker.context import current_tags, inherited
+from worker.context import current_context, current_tags, inherited
 
 MOST_UPSTREAMS: Final = 10_000
 _CODE: Final = (
@@ -136,7 +136,21 @@ def _other_ties(
             ties.append(("unique", options.unique))
     elif options.unique is not None:
         raise InvalidValue("'unique' says how long an idempotency_key belongs to one run: give that too")
+    else:
+        ties += _again(key, sent)
     return ties
+
+
+def _again(key: str, sent: Mapping[str, Any]) -> list[tuple[str, Argument]]:
+    """What lets a flow that runs again find the run that it submitted by the same call before."""
+    context = current_context()
+    if context is None or context.calls is None:
+        return []
+    try:
+        digest = codec.digest([key, dict(sent)], where="parameters")
+    except HashError:
+        return []
+    return [("idem", context.calls.key(digest)), ("digest", digest), ("again", "1")]
 
 
 _TOLD: Final[Mapping[str, Callable[[TaskSpec[..., Any]], Argument | None]]] = {
@@ -178,6 +192,8 @@ def told_of(spec: TaskSpec[..., Any]) -> dict[str, Argument]:
         fields["name"] = spec.name
     if spec.on_crash != "retry":
         fields["on_crash"] = spec.on_crash
+    if spec.kind == "flow":
+        fields |= {"kind": "flow", "ties": "1"}
     if spec.retries or (usual and usual.retries != spec.retries):
         fields["max_retries"] = spec.retries
     if usual is spec:
@@ -199,3 +215,9 @@ def _refuse_code(spec: TaskSpec[..., Any], usual: TaskSpec[..., Any] | None) -> 
                 f"'{name}' is not that of the task '{spec.key}' as workers know it, since functions do not travel: "
                 "give it to the decorator, add hooks before with_options, or run the task here with run_task"
             )
+    if isinstance(spec, FlowSpec):
+        for name in ("validate_parameters", "unfinished"):
+            if getattr(spec, name) != getattr(usual, name, None):
+                raise InvalidCall(
+                    f"'{name}' of the flow '{spec.key}' is what its decorator says, wherever it is executed"
+                )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from orchestrator.calls import SubmitOptions, new_run, options_of, told_of
+from orchestrator.children import FlowChildren
 from orchestrator.embedded import Embedded, InMemory, open_embedded
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
@@ -29,6 +30,7 @@ from shared.runs import TaskRun
 from shared.settings import Settings, names_a_redis
 from shared.specs import TaskLike, TaskSpec, check_submit_options, queue_name, registry
 from shared.states import State
+from worker.engine.gathering import children_with
 from worker.engine.ledger_recorder import LedgerRecorder
 from worker.engine.recording import record_with
 from worker.slots import Holds
@@ -57,6 +59,7 @@ class Orchestrator(Scheduling):
         self._watch = Watch(self._ledger, self._exchange, self.settings)
         self.holds = Holds(self._exchange, self._ledger, self.settings)
         self.recorder = LedgerRecorder(self._exchange, self.settings, told=told_of, holds=self.holds)
+        self.children = FlowChildren(self._ledger, self.future)
         self._closed = False
         self._checked = False
         _default.open(self)
@@ -311,11 +314,18 @@ class _Default:
 
     def recorder(self) -> LedgerRecorder | None:
         """Where inline runs are recorded; None where no Redis was named."""
+        known = self._known()
+        return known.recorder if known is not None else None
+
+    def children(self) -> FlowChildren | None:
+        """Who knows the runs that bodies submit; None where no Redis was named."""
+        known = self._known()
+        return known.children if known is not None else None
+
+    def _known(self) -> Orchestrator | None:
         with self._lock:
             known = self._open[-1] if self._open else None
-        if known is None and names_a_redis():
-            known = Orchestrator()
-        return known.recorder if known is not None else None
+        return Orchestrator() if known is None and names_a_redis() else known
 
     def current(self) -> Orchestrator:
         with self._lock:
@@ -328,6 +338,7 @@ class _Default:
 
 _default = _Default()
 record_with(_default.recorder)
+children_with(_default.children)
 
 
 def current_orchestrator() -> Orchestrator:

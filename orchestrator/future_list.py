@@ -10,13 +10,14 @@ from orchestrator.futures import RunFuture, read_open
 from orchestrator.gathering import DoneAndNotDoneFutures, as_completed, wait, wait_async
 from shared.errors import BatonError, WaitTimeout
 from shared.ledger import RunLedger
+from shared.runs import BaseRunFutureList
 from shared.states import State
 from shared.texts import printable
 
 R = TypeVar("R")
 
 
-class RunFutureList(list[RunFuture[R]]):
+class RunFutureList(BaseRunFutureList[RunFuture[R]]):
     """Futures in the order of their submits; otherwise a plain list."""
 
     @overload

@@ -316,6 +316,17 @@ class RunLedger(OnServer):
             raise RunGone(f"Run {run_id} is not in Redis: it was deleted, is past its retention, or never was.")
         return [records.state_of_row(run_id, row) for row in rows]
 
+    def children(self, run_id: str) -> list[str]:
+        """The ids of the runs that this one submitted, in no order; those of runs that are gone among them.
+
+        Raises:
+            BadEnvelope: what is stored there cannot be read.
+        """
+        (ids,) = self._transport.read([("SMEMBERS", keys.run_part(run_id, "children"))])
+        if isinstance(ids, Exception):
+            raise BadEnvelope(f"run {run_id}: {ids}")
+        return [child.decode(errors="replace") for child in ids]
+
     def logs(self, run_id: str) -> list[LogRow]:
         """What the run's bodies have logged, oldest first, as far as it is kept.
 

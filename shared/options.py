@@ -36,7 +36,23 @@ def check_options(options: Mapping[str, Any], retries: int = 0) -> dict[str, Any
         InvalidCall: an option that is unknown, or of a wrong type.
         InvalidValue: an option out of its range.
     """
-    checked = _checked(options, {**_CHECKS, "retry_delay_seconds": lambda _name, value: value})
+    return _options(options, retries, _CHECKS)
+
+
+def check_flow_options(options: Mapping[str, Any], retries: int = 0) -> dict[str, Any]:
+    """The options of a flow as fields of its spec; one that is None is left out. `retries`: where they are not given.
+
+    Raises:
+        InvalidCall, InvalidValue: as `check_options`.
+    """
+    checked = _options(options, retries, _FLOW_CHECKS)
+    if "flow_run_name" in checked:
+        checked["task_run_name"] = checked.pop("flow_run_name")
+    return checked
+
+
+def _options(options: Mapping[str, Any], retries: int, checks: "Mapping[str, Check]") -> dict[str, Any]:
+    checked = _checked(options, {**checks, "retry_delay_seconds": lambda _name, value: value})
     if "retry_delay_seconds" in checked:
         checked["retry_delays"] = _delays(checked.pop("retry_delay_seconds"), checked.get("retries", retries))
     if checked.get("timeout_seconds") == 0:
@@ -228,6 +244,12 @@ def _on_crash(option: str, value: Any) -> str:
     return str(value)
 
 
+def _unfinished(option: str, value: Any) -> str:
+    if value not in ("wait", "cancel", "leave"):
+        raise InvalidValue(f"'{option}' must be 'wait', 'cancel' or 'leave', got {_short(value)}")
+    return str(value)
+
+
 def _unique(option: str, value: Any) -> str:
     if value not in ("until_started", "until_final"):
         raise InvalidValue(f"'{option}' must be 'until_started' or 'until_final', got {_short(value)}")
@@ -266,6 +288,24 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "state_handlers": _hooks,
     "limit": _count,
     **dict.fromkeys((*HOOKS, *TRANSACTION_HOOKS), _hooks),
+}
+_OF_TASKS: Final = frozenset(
+    {
+        "cache_policy",
+        "cache_key_fn",
+        "cache_expiration",
+        "refresh_cache",
+        "result_storage_key",
+        "task_run_name",
+        "trigger",
+        *TRANSACTION_HOOKS,
+    }
+)
+_FLOW_CHECKS: Final[Mapping[str, Check]] = {
+    **{name: check for name, check in _CHECKS.items() if name not in _OF_TASKS},
+    "flow_run_name": _run_name,
+    "validate_parameters": _flag,
+    "unfinished": _unfinished,
 }
 SUBMIT_OPTIONS: Final[Mapping[str, Check]] = {
     "delay": _delay,

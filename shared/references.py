@@ -12,7 +12,7 @@ from shared.annotations import Annotation, allow_failure, opaque, quote
 from shared.codec_types import register_type
 from shared.collections import StopVisiting, visit_collection
 from shared.errors import InvalidCall
-from shared.runs import BaseRunFuture, TaskRun
+from shared.runs import BaseRunFuture, BaseRunFutureList, TaskRun
 from shared.states import State
 
 WAIT_FOR: Final = "wait_for "
@@ -64,7 +64,7 @@ def _replaced(value: Any, check: Callable[[Any], None], *, may_fail: bool) -> An
         reference = _referred(element, check, may_fail=may_fail)
         if reference is not None:
             raise StopVisiting(reference)
-        return element
+        return list(element) if isinstance(element, BaseRunFutureList) else element
 
     found = visit_collection(value, visit, remove_annotations=True)
     return found.unwrap() if isinstance(found, Annotation) else found

@@ -23,7 +23,7 @@ SENT: Final = {
     "shared/channels.py": ("HGET", "PING", "SUBSCRIBE", "UNSUBSCRIBE"),
     "shared/connections.py": ("BLPOP", "EVAL", "EVALSHA"),
     "shared/follow.py": ("HGET", "LRANGE", "PING", "PSUBSCRIBE", "SUBSCRIBE"),
-    "shared/ledger.py": ("GET", "LRANGE"),
+    "shared/ledger.py": ("GET", "LRANGE", "SMEMBERS"),
     "shared/look.py": ("EXISTS", "GET", "HGET", "HGETALL", "HMGET", "LRANGE", "TTL"),
     "shared/on_server.py": ("HGET", "INFO", "TIME"),
     "shared/pages.py": ("GETRANGE", "HGETALL", "LRANGE", "SCAN", "SSCAN", "TTL", "ZMSCORE", "ZSCAN"),

@@ -111,6 +111,7 @@ FORMS: Final[Mapping[str, tuple[str, Callable[[str], bool]]]] = {
     "idem": _NAMED,
     "unique": ("until_started or until_final", _one_of("until_started", "until_final")),
     "flow": _NAMED,
+    "outlives_flow": _MARKED,
     "parent": _NAMED,
     "start_within": _SECONDS,
     "slot_since": _SECONDS,

@@ -10,6 +10,7 @@ from shared.clock import as_utc, now
 from shared.states import State
 
 R = TypeVar("R")
+F = TypeVar("F")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class BaseRunFuture(ABC, Generic[R]):
         raise_on_failure: bool = True,
     ) -> R | BaseException:
         """The same as `result`, without blocking the event loop."""
+
+
+class BaseRunFutureList(list[F]):
+    """Base of RunFutureList: among arguments it is the list of what its runs return."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from shared.binding import Binding
 from shared.cache import NO_CACHE, CachePolicy, parameters_named, policy_of
@@ -15,25 +15,30 @@ from shared.options import (
     HOOKS,
     SUBMIT_OPTIONS,
     TRANSACTION_HOOKS,
+    check_flow_options,
     check_options,
     check_submit_options,
     queue_name,
     usual_retries,
 )
 from shared.sources import source_digest
+from shared.validation import Validation
 
 __all__ = [
     "DEFAULTS",
     "HOOKS",
     "SUBMIT_OPTIONS",
     "TRANSACTION_HOOKS",
+    "FlowSpec",
     "Registry",
     "TaskLike",
     "TaskSpec",
     "check_caching",
+    "check_flow_options",
     "check_options",
     "check_submit_options",
     "describe",
+    "describe_flow",
     "queue_name",
     "registry",
 ]
@@ -53,6 +58,7 @@ class TaskSpec(Generic[P, R]):
     `transacts`: an attempt has a transaction, since its result is cached or it has hooks of one.
     """
 
+    kind: ClassVar[Literal["task", "flow"]] = "task"
     fn: Callable[P, R]
     key: str
     name: str
@@ -116,6 +122,27 @@ class TaskSpec(Generic[P, R]):
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class FlowSpec(TaskSpec[P, R]):
+    """A flow: a function that submits runs. `unfinished` says what becomes of those that have not ended when it has."""
+
+    kind: ClassVar[Literal["task", "flow"]] = "flow"
+    validate_parameters: bool = True
+    unfinished: Literal["wait", "cancel", "leave"] = "wait"
+    validation: Validation = field(compare=False, repr=False)
+
+    def converted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parameters of a call, each checked and converted by its annotation.
+
+        Raises:
+            ParameterBindError: they do not fit the function, or its annotations; names all that are wrong.
+        """
+        args, kwargs = self.binding.unbind(parameters)
+        if not self.validate_parameters:
+            return parameters
+        return self.validation.converted(self.name, self.binding.bind(args, kwargs))
+
+
 DEFAULTS: Final[Mapping[str, Any]] = {
     each.name: each.default for each in fields(TaskSpec) if each.default is not MISSING
 }
@@ -139,6 +166,26 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
         ReservedArgumentError: a parameter has a name that belongs to `submit`.
         HashError: the source of the function is to be in cache keys, and it has none.
     """
+    retries = usual_retries()
+    checked = check_options(options, retries)
+    spec = TaskSpec(fn=fn, **_described(fn, checked, retries))
+    check_caching(spec, checked)
+    return spec
+
+
+def describe_flow(fn: Callable[P, R], **options: Any) -> FlowSpec[P, R]:
+    """The same of a flow, from options as `@flow` takes them.
+
+    Raises:
+        InvalidCall, InvalidValue, ReservedArgumentError: as `describe`.
+    """
+    retries = usual_retries()
+    described = _described(fn, check_flow_options(options, retries), retries)
+    return FlowSpec(fn=fn, validation=Validation(fn, described["binding"].signature), **described)
+
+
+def _described(fn: Callable[..., Any], checked: dict[str, Any], retries: int) -> dict[str, Any]:
+    """The fields of a spec from what the function tells of itself and from options that were checked."""
     if not callable(fn):
         raise InvalidCall("'fn' must be callable")
     try:
@@ -151,23 +198,18 @@ def describe(fn: Callable[P, R], **options: Any) -> TaskSpec[P, R]:
                 f"'{name}' belongs to submit and map: give the parameter of {fn!r} another name"
             )
     code = fn if hasattr(fn, "__code__") else type(fn).__call__
-    retries = usual_retries()
-    checked = check_options(options, retries)
     checked.setdefault("retries", retries)
     task_name = checked.setdefault("name", getattr(fn, "__name__", type(fn).__name__))
     checked.setdefault("key", _default_key(fn))
     checked.setdefault("description", getattr(fn, "__doc__", None))
     if checked.get("limit") is not None and any(map(str.isspace, checked["key"])):
         raise InvalidValue(f"'limit' needs a key without white space, since it is named after it: {checked['key']!r}")
-    spec = TaskSpec(
-        fn=fn,
-        isasync=iscoroutinefunction(code) or isasyncgenfunction(code),
-        isgenerator=isgeneratorfunction(code) or isasyncgenfunction(code),
-        binding=Binding(task_name, shape),
+    return {
         **checked,
-    )
-    check_caching(spec, checked)
-    return spec
+        "isasync": iscoroutinefunction(code) or isasyncgenfunction(code),
+        "isgenerator": isgeneratorfunction(code) or isasyncgenfunction(code),
+        "binding": Binding(task_name, shape),
+    }
 
 
 def check_caching(spec: TaskSpec[..., Any], given: Container[str]) -> None:

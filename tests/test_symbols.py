@@ -54,8 +54,17 @@ REASONS = {
         f"Transaction.{name}" for name in ("in_order", "record", "rollback_steps", "unlock_steps", "write_steps")
     },
     "about runs and tasks": {
-        *("FlowRun", "RunInput", "TaskRun", "Orchestrator", "Task", "get_run_context", "get_run_logger"),
-        *("on_worker_start", "on_worker_stop", "set_progress", "tags", "task"),
+        *(
+            "BaseRunFutureList",
+            "FlowRun",
+            "RunInput",
+            "TaskRun",
+            "Orchestrator",
+            "Task",
+            "get_run_context",
+            "get_run_logger",
+        ),
+        *("on_worker_start", "on_worker_stop", "set_progress", "tags", "task", "Flow", "flow"),
     },
 }
 LEFT_OUT = {name for names in REASONS.values() for name in names}

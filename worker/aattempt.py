@@ -12,7 +12,8 @@ from shared.states import State
 from shared.stepping import Do
 from worker.attempt import prepared, tell_of_interrupt
 from worker.context import run_context
-from worker.engine.adrivers import AsyncTaskRunEngine, adrive, in_thread
+from worker.engine.adrivers import AsyncTaskRunEngine, adrive
+from worker.engine.aperforming import in_thread
 from worker.engine.base import INTERRUPTS
 from worker.engine.place import Place
 from worker.engine.steps import Ask, Propose, Step, Take

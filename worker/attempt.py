@@ -20,6 +20,7 @@ from shared.naming import tags_in
 from shared.references import DEPENDENCIES
 from shared.reporting import delay_of, outcome_of
 from shared.rules import Facts, Kind, LastEnd, OnCrash, decide
+from shared.rules_tasks import upstreams_done
 from shared.runs import TaskRun
 from shared.settings import Settings
 from shared.specs import TaskSpec, registry
@@ -127,7 +128,6 @@ class Attempt:
     """A run's attempts in this process, before the rules: takes what the engine proposes, says what now holds."""
 
     # What the rules ask of any run, and what of a running task is always the same.
-    kind: Kind = "task"
     last_end: LastEnd = ""
     outlives_flow = False
     pause_keys = ()
@@ -137,6 +137,7 @@ class Attempt:
     def __init__(
         self, claim: Claim, spec: TaskSpec[..., Any], hand: Hand, interrupts: Interrupts, settings: Settings
     ) -> None:
+        self.kind: Kind = spec.kind
         self.state: State[Any] | None = None
         self.attempt = claim.attempt
         self.run_count = claim.run_count
@@ -161,13 +162,11 @@ class Attempt:
         trigger = own_trigger(self._spec.trigger)
         upstreams = upstreams_in(inputs.parameters, self._states_of, lenient=trigger is not None)
         at = now()
-        verdict = decide(self, Running(), Facts("attempt", held=True, upstreams=upstreams), at)
-        if verdict.kind == "WAIT":
+        refused = upstreams_done(self, Running(), Facts("attempt", held=True, upstreams=upstreams), at)
+        if refused is not None:
             # One that had ended waits again since, because somebody had it retried.
             again = at + timedelta(seconds=LOOK_AGAIN)
-            return Scheduled(scheduled_time=again, message=verdict.reason)
-        if verdict.state is not None and verdict.state.is_final():
-            return verdict.state
+            return refused.state or Scheduled(scheduled_time=again, message=refused.reason)
         ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams)
         return ended or resolved(inputs.parameters, upstreams)
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from traceback import format_exception
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from shared.errors import InvalidCall, MissingContextError
 from shared.naming import tags_in
 from shared.options import check_options
-from shared.specs import TaskSpec
+from shared.specs import FlowSpec, TaskSpec
 from worker.notes import Notes
 
 NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -34,6 +35,22 @@ class Around(NamedTuple):
 _NOTHING: Final = Around()
 
 
+class Calls:
+    """How often an attempt of a flow's body has submitted each call. For any number of threads, without a lock."""
+
+    def __init__(self, flow_run_id: str) -> None:
+        self._prefix = f"flow:{flow_run_id.replace('-', '')}"
+        self._counts: dict[str, count[int]] = {}
+
+    def key(self, digest: str) -> str:
+        """The idempotency key of the next call with this digest: the same in each attempt that comes this far.
+
+        At most 64 characters, which a run's hash keeps compact.
+        """
+        number = next(self._counts.setdefault(digest, count(1)))
+        return f"{self._prefix}:{digest[:16]}:{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """The run around the calling code. `task` is the key of its task.
@@ -50,6 +67,8 @@ class RunContext:
     seat: tuple[str, str] | None = field(default=None, compare=False, repr=False)
     """The worker that it runs in, and the address of the Redis in which that has its lease."""
     around: Around = field(default=_NOTHING, compare=False, repr=False)
+    calls: Calls | None = field(default=None, compare=False, repr=False)
+    """Counts what the body of a flow submits; None everywhere else."""
 
     @property
     def spec(self) -> TaskSpec[..., Any] | None:
@@ -127,11 +146,21 @@ def inherited() -> dict[str, str]:
     if context is None:
         return {}
     fields = {"parent": context.run_id, "correlation": context.correlation}
-    if context.flow is not None:
+    spec = context.spec
+    if isinstance(spec, FlowSpec):
+        fields |= {"flow": context.run_id, "ties": "1"}
+        if spec.unfinished == "leave":
+            fields["outlives_flow"] = "1"
+    elif context.flow is not None:
         fields |= {"flow": context.flow, "ties": "1"}
     if context.traceparent is not None:
         fields["traceparent"] = context.traceparent
     return fields
+
+
+def in_body(context: RunContext) -> RunContext:
+    """The context of a body: that of a flow counts what it submits."""
+    return replace(context, calls=Calls(context.run_id)) if isinstance(context.spec, FlowSpec) else context
 
 
 @contextmanager

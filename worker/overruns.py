@@ -32,7 +32,8 @@ def end_overrun(ledger: RunLedger, body: Body, settings: Settings) -> None:
         return  # nobody could record anything about it; the reaper forgets it
     spec = registry.get(run.task)
     error = TaskRunTimeoutError(f"Scope timed out after {body.seconds:g} second(s).")
-    failed = Failed(name="TimedOut", message=f"Task run exceeded timeout of {body.seconds:g} second(s)", data=error)
+    told = f"{run.kind.capitalize()} run exceeded timeout of {body.seconds:g} second(s)"
+    failed = Failed(name="TimedOut", message=told, data=error)
     at = now()
     has_condition = spec is not None and spec.retry_condition_fn is not None
     facts = Facts("supervisor", held=True, delay=_delay(run, spec), retriable=False if has_condition else None)

@@ -27,7 +27,7 @@ end
 
 -- What ties the run, by kind: lists of the values that were given.
 local function ties_at(place, many)
-  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {}, unique = {}, slots = {} }
+  local ties = { up = {}, tag = {}, idem = {}, digest = {}, within = {}, unique = {}, slots = {}, again = {} }
   for i = place, place + 2 * many - 2, 2 do
     local kind = ties[ARGV[i]]
     kind[#kind + 1] = ARGV[i + 1]
@@ -72,11 +72,14 @@ local function misfit_of(first, many, keys, last)
   return wrong
 end
 
--- The answer to a submit under a key that a run has already, if that run is still there.
+-- The answer to a submit under a key that a run has already, if that run is still there. A flow that runs again takes
+-- what it submitted before for the same, unless that has ended without a result.
 local function same_as(ties)
   local key = ties.idem[1]
   local owner, digest = string.match(key and call('GET', IDEMPOTENCY .. key) or '', '^(%S+) (%S*)$')
   if not owner or call('EXISTS', JOB .. owner) == 0 then return nil end
+  local state = ties.again[1] and try('HGET', JOB .. owner, 'state_type')
+  if state and state ~= 'COMPLETED' and REGISTRY[state] then return nil end
   return digest == ties.digest[1] and 'SAME ' .. owner or 'OTHER ' .. owner .. ' ' .. digest
 end
 
@@ -130,11 +133,15 @@ local function state_of(parent)
   return type(state) == 'string' and state or nil
 end
 
--- Enters a run among the children of the one in this state that submitted it.
-local function adopt(run, parent, state)
+-- Enters a run among the children of the one in this state that submitted it. What a run that was left on purpose submits
+-- is left like it. Who submitted a flow by its key alone could not say that it is one.
+local function adopt(run, parent, state, is_flow)
+  local about = call('HMGET', JOB .. parent, 'outlives_flow', 'kind')
+  if about[1] and not is_flow then call('HSET', run.key, 'outlives_flow', '1') end
   local children = RUN .. parent .. ':children'
   call('SADD', children, run.id)
   call('HSET', JOB .. parent, 'kids', '1', 'ties', '1')
+  if is_flow and not about[2] then call('HSET', JOB .. parent, 'kind', 'flow') end
   local left = REGISTRY[state] and call('TTL', JOB .. parent) or -1
   if left >= 0 then call('EXPIRE', children, left) end
 end
@@ -150,7 +157,7 @@ local function entrust(run, holder, set)
 end
 
 -- `holder`: the process that executes it without a queue, or nil.
-local function accept(id, queue, task, delay, at_front, parameters, set, ties, parent, retention, holder)
+local function accept(id, queue, task, delay, at_front, parameters, set, ties, parent, flow, retention, holder)
   local run = {
     id = id, key = JOB .. id, queue = queue, task = task, seq = 0, attempt = 0, run_count = 0, crashes = 0, token = 0,
     ran = 0, rows = 0,
@@ -183,7 +190,7 @@ local function accept(id, queue, task, delay, at_front, parameters, set, ties, p
     enqueue(run, at_front)
   end
   count(TODAY, 'submitted', 1)
-  if parents_state then adopt(run, parent, parents_state) end
+  if parents_state then adopt(run, parent, parents_state, flow == parent) end
   if is_orphan then cancel(run, ORPHANED, nil, retention) end
   return 'OK'
 end
@@ -203,13 +210,15 @@ local function accept_at(first, retention, holder)
   if same then return same, next_at end
   local full = not holder and excess(queue)
   if full then return 'FULL ' .. full, next_at end
-  local set, parent = {}, nil
+  local set, parent, flow = {}, nil, nil
   for i = first + 7, first + 6 + 2 * fields, 2 do
     set[#set + 1], set[#set + 2] = ARGV[i], ARGV[i + 1]
     if ARGV[i] == 'parent' then parent = ARGV[i + 1] end
+    if ARGV[i] == 'flow' then flow = ARGV[i + 1] end
   end
   local delay = given(ARGV[first + 3])
   if delay then delay = sub(delay, 1, 1) == '@' and tonumber(sub(delay, 2)) - NOW or tonumber(delay) end
-  local tag = accept(id, queue, task, delay, ARGV[first + 4] == '1', parameters, set, ties, parent, retention, holder)
+  local at_front = ARGV[first + 4] == '1'
+  local tag = accept(id, queue, task, delay, at_front, parameters, set, ties, parent, flow, retention, holder)
   return tag, next_at
 end

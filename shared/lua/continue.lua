@@ -12,11 +12,20 @@ local most, retention, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber
 local wrong = misfit(CONTINUE, 'list') or misfit(RUNNING, 'zset') or misfit(DEADLINES, 'zset')
 if wrong then return redis.error_reply(wrong) end
 
+local DISMISSED = 'The flow that submitted it ended.'
+
+-- Of a run that was cancelled all children; of a flow that ended without a result those that do not outlive it.
 local function cancel_children(id, cursor)
+  local state = try('HGET', JOB .. id, 'state_type')
+  local is_cancel = state == 'CANCELLING' or state == 'CANCELLED'
+  if not is_cancel and not REGISTRY[state] then return end -- it is to run again, and goes on with them
   local answer = try('SSCAN', RUN .. id .. ':children', cursor, 'COUNT', AT_ONCE)
   for _, child in ipairs(answer[2] or {}) do
     local run = load(child)
-    if run and run.type ~= 'CANCELLING' and not REGISTRY[run.type] then cancel(run, ORPHANED, nil, retention, patience) end
+    if run and run.type ~= 'CANCELLING' and not REGISTRY[run.type]
+        and (is_cancel or not call('HGET', run.key, 'outlives_flow')) then
+      cancel(run, is_cancel and ORPHANED or DISMISSED, nil, retention, patience)
+    end
   end
   if answer[1] and answer[1] ~= '0' then continue_with('children', id, answer[1]) end
 end

@@ -181,6 +181,9 @@ local function is_kept_back(run)
   if flow == 'CANCELLING' or flow == 'CANCELLED' then
     cancel(run, ORPHANED, nil, retention)
     return true
+  elseif flow and REGISTRY[flow] and run.kind ~= 'flow' and not call('HGET', run.key, 'outlives_flow') then
+    cancel(run, 'The enclosing flow must be running to begin task execution.', nil, retention)
+    return true
   end
   if run.limits and not run.upstreams then
     local name, slots = full_limit(run)

@@ -320,5 +320,7 @@ local function untie(run)
   end
   try('ZREM', DEADLINES, run.id)
   if run.awaited then call('HDEL', run.key, 'awaited') end
-  if run.kids and run.type == 'CANCELLED' then continue_with('children', run.id, 0) end
+  if run.kids and (run.type == 'CANCELLED' or run.kind == 'flow' and run.type ~= 'COMPLETED') then
+    continue_with('children', run.id, 0)
+  end
 end

@@ -6,7 +6,8 @@
 --       and a time in seconds since 1970 or '', at_front ('1' or ''), parameters, how many further hash fields f, then f names and values, flat; how many ties
 --       t, then t kinds and values, flat: `up` (id of a run that it needs), `tag`, `idem` (an idempotency key),
 --       `digest` (of what is submitted under it), `unique` (how long that key is its own: until_started, until_final),
---       `within` (seconds in which it has to begin), `slots` (of the limit of its task's own).
+--       `within` (seconds in which it has to begin), `slots` (of the limit of its task's own), `again` (a flow that
+--       runs again does so under its key: the run that has it is the same unless it ended other than COMPLETED).
 -- Answer per run: OK, EXISTS (this very submit was accepted before), CONFLICT (another run has this id),
 --       'SAME <id>' (the run that this key was given to), 'OTHER <id> <digest>' (that run has another digest),
 --       'FULL <depth> <cap>' (nothing was stored). Runs of the call that are accepted count for those behind them.

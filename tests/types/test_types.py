@@ -5,13 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.flows import FlowCallOptions, FlowOptions
 from orchestrator.tasks import CallOptions, TaskOptions
 from shared.errors import InvalidCall
-from shared.specs import SUBMIT_OPTIONS, TaskSpec, check_options
+from shared.specs import SUBMIT_OPTIONS, FlowSpec, TaskSpec, check_flow_options, check_options
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(__file__).parent / "samples"
@@ -48,10 +51,20 @@ def test_pyright_sees_it_too(tmp_path: Path) -> None:
     assert code == 0, told
 
 
-def test_the_options_that_type_checkers_know_are_those_that_are_taken() -> None:
+@pytest.mark.parametrize(
+    ("check", "options", "call_options", "spec"),
+    [
+        (check_options, TaskOptions, CallOptions, TaskSpec),
+        (check_flow_options, FlowOptions, FlowCallOptions, FlowSpec),
+    ],
+    ids=["tasks", "flows"],
+)
+def test_the_options_that_type_checkers_know_are_those_that_are_taken(
+    check: Callable[..., Any], options: type, call_options: type, spec: type
+) -> None:
     with pytest.raises(InvalidCall) as caught:
-        check_options({"colour": "red"})
+        check({"colour": "red"})
     known = set(str(caught.value).partition("there are ")[2].split(", "))
     once = set(SUBMIT_OPTIONS)
-    assert (set(TaskOptions.__annotations__), set(CallOptions.__annotations__)) == (known, known | once)
-    assert known - {"retry_delay_seconds"} <= set(TaskSpec.__dataclass_fields__)
+    assert (set(options.__annotations__), set(call_options.__annotations__)) == (known, known | once)
+    assert known - {"retry_delay_seconds", "flow_run_name"} <= set(spec.__dataclass_fields__)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from inspect import isasyncgen, iscoroutine
@@ -16,10 +16,11 @@ from shared.ledger import RunLedger
 from shared.states import State
 from shared.stepping import Do
 from shared.transactions import Transaction, inside
-from worker.context import run_context
-from worker.engine.aperforming import aend_of, asleep, closed, goes_on
+from worker.context import in_body, run_context
+from worker.engine.aperforming import aend_of, asleep, closed, goes_on, in_thread
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
+from worker.engine.gathering import agathered
 from worker.engine.inline import InlineRun
 from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed, raised_by_function
 from worker.engine.place import Place
@@ -31,6 +32,7 @@ from worker.engine.steps import (
     Close,
     Emit,
     Ended,
+    Gather,
     Item,
     Next,
     Open,
@@ -103,7 +105,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Call():
-                about = place.context(self.parameters)
+                about = in_body(place.context(self.parameters))
                 with run_context(about), place.guard(about.fence, step.seconds), self.prints(), self.in_transaction():
                     answer = await self._call(step)
             case Next(stream):
@@ -123,6 +125,11 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 await asleep(until, place)
             case Do():
                 answer = await self._do(place, step)
+            case Gather():
+                about = place.context(self.parameters)
+                with run_context(about), place.guard(about.fence, None):
+                    async with _watched(place):
+                        answer = await agathered(about.run_id, step)
             case _:
                 answer = await self._ask_place(place, step)
         return answer
@@ -320,18 +327,6 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 return await within(seconds, work)
         except Late as error:
             raise Overran(TaskRunTimeoutError(text_of_limit(told or 0.0))) from error
-
-
-async def in_thread(fn: Callable[..., T], *args: Any) -> T:
-    """What this gives, called in a thread with the context that holds here."""
-    return await asyncio.to_thread(_called, fn, args)
-
-
-def _called(fn: Callable[..., T], args: Sequence[Any]) -> T:
-    try:
-        return fn(*args)
-    except StopIteration as error:
-        raise raised_by_function(error) from error  # no future of asyncio takes it as it is
 
 
 @asynccontextmanager

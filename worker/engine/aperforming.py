@@ -1,17 +1,20 @@
-"""Doing single steps on an event loop: waiting, and closing a generator. Drives nothing."""
+"""Doing single steps on an event loop: waiting, closing a generator, calling what blocks. Drives nothing."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from inspect import isasyncgen
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.clock import now
 from shared.errors import RunGone
 from shared.states import State
-from worker.engine.performing import LOOK_FOR_CANCEL
+from worker.engine.performing import LOOK_FOR_CANCEL, raised_by_function
 from worker.engine.place import Place
 from worker.engine.steps import Stream
 from worker.inputs import Source
+
+T = TypeVar("T")
 
 
 async def asleep(until: datetime, place: Place) -> None:
@@ -44,3 +47,15 @@ def goes_on(task: "asyncio.Task[Any] | None") -> bool:
         return task is not None and asyncio.current_task() is task
     except RuntimeError:
         return False
+
+
+async def in_thread(fn: Callable[..., T], *args: Any) -> T:
+    """What this gives, called in a thread with the context that holds here."""
+    return await asyncio.to_thread(_called, fn, args)
+
+
+def _called(fn: Callable[..., T], args: Sequence[Any]) -> T:
+    try:
+        return fn(*args)
+    except StopIteration as error:
+        raise raised_by_function(error) from error  # no future of asyncio takes it as it is

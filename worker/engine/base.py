@@ -6,7 +6,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, Final, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from uuid import UUID
 from shared.errors import InvalidCall, ParameterBindError, TerminationSignal
 from shared.outcomes import exception_to_failed_state
 from shared.results import record_of
+from shared.specs import FlowSpec
 from shared.states import Cancelled, Completed, Running, State
 from worker.engine.beginning import Dependencies, begun
 from worker.engine.handlers import handled
@@ -84,7 +85,7 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
     def _life_steps(self) -> Steps:
         """Inputs, attempts as long as the rules answer with another one here, the end; the state that then holds."""
         try:
-            is_plain = self.inputs is None and self.spec.task_run_name is None
+            is_plain = self.inputs is None and self.spec.task_run_name is None and self.spec.kind == "task"
             if is_plain or (yield from self.prepare_steps()):
                 yield from self.begin_run_steps()
             while self.state.is_running():
@@ -107,6 +108,8 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
         """What comes before the first attempt; False if the run cannot begin."""
         if self.inputs is not None and not (yield from self.take_inputs_steps(self.inputs)):
             return False
+        if isinstance(self.spec, FlowSpec) and not (yield from self.convert_parameters_steps(self.spec)):
+            return False
         return self.spec.task_run_name is None or (yield from self.name_run_steps(self.spec.task_run_name))
 
     def take_inputs_steps(self, inputs: Inputs) -> Generator[Step, Any, bool]:
@@ -116,6 +119,15 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
             self._state = yield Propose(ready, retriable=False)
             return False
         self.parameters = ready
+        return True
+
+    def convert_parameters_steps(self, spec: FlowSpec[..., Any]) -> Generator[Step, Any, bool]:
+        """Make of the parameters what a flow's annotations say; False if the run has ended because they are wrong."""
+        try:
+            self.parameters = spec.converted(self.parameters)
+        except Exception as error:  # noqa: BLE001 - a validator is user code too
+            yield from self._end_steps(self.failed_state(error))
+            return False
         return True
 
     def name_run_steps(self, name: str | Callable[..., Any]) -> Generator[Step, Any, bool]:
@@ -129,10 +141,13 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
                 rendered = yield Ask(partial(name, parameters=parameters) if takes else name, ())
                 if not isinstance(rendered, str):
                     kind = type(rendered).__name__
-                    text = f"Callable {name} for 'task_run_name' returned type {kind} but a string is required."
+                    option = f"{self.spec.kind}_run_name"
+                    text = f"Callable {name} for '{option}' returned type {kind} but a string is required."
                     raise InvalidCall(text)  # noqa: TRY301 - handled like any other error in the name
         except Exception as error:  # noqa: BLE001 - a name is user code too
-            failed = exception_to_failed_state(error, message="The name of the task run could not be made:")
+            failed = exception_to_failed_state(
+                error, message=f"The name of the {self.spec.kind} run could not be made:"
+            )
             self._state = yield Propose(failed, retriable=False)
             return False
         yield Rename(rendered)
@@ -192,7 +207,7 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
         self._state = yield Propose(state, retriable=False)
 
     def call_task_fn_steps(self) -> Generator[Step, Any, Any]:
-        """One call of the function: its value, or of a generator that streams what it returned.
+        """One call of the function: its value, or of a generator that streams what it returned; a flow's runs seen to.
 
         Raises:
             Unbound: the parameters do not fit it.
@@ -201,8 +216,13 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
             args, kwargs = self.spec.binding.unbind(self.parameters)
         except ParameterBindError as error:
             raise Unbound(error) from error
-        if not self.streams:
-            return (yield Call(self.spec.fn, args, kwargs, self.seconds))
+        if self.streams:
+            value = yield from self._stream_steps(args, kwargs)
+        else:
+            value = yield Call(self.spec.fn, args, kwargs, self.seconds)
+        return (yield from self.gather_steps(value, self.spec)) if isinstance(self.spec, FlowSpec) else value
+
+    def _stream_steps(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Generator[Step, Any, Any]:
         stream = Stream((yield Open(self.spec.fn, args, kwargs)), self.seconds)
         while not isinstance(answer := (yield Next(stream)), Ended):
             try:

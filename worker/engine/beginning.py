@@ -8,8 +8,8 @@ from shared.ids import as_id, new_id
 from shared.naming import default_name
 from shared.options import check_options
 from shared.references import references_in
-from shared.runs import RunInput, TaskRun
-from shared.specs import TaskSpec
+from shared.runs import FlowRun, RunInput, TaskRun
+from shared.specs import FlowSpec, TaskSpec
 from shared.states import Pending
 from worker.context import current_tags, inherited
 from worker.engine.inline import InlineRun
@@ -44,6 +44,8 @@ def begun(
         known = recorder.find(as_id(task_run_id))
     args, kwargs = spec.binding.unbind(parameters or _stored(known))
     inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
+    if isinstance(spec, FlowSpec) and known is None and not inputs.sources:
+        spec.converted(inputs.parameters)  # what is wrong with them is told before there is a run
     run = known or _new_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
     named = named_inputs(inputs, dependencies or {}, run.parent)
     return InlineRun(run, spec, recorder, given.get("cancel_event"), named), inputs
@@ -60,7 +62,7 @@ def _new_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mappi
     handed_down = inherited()
     flow = given.get("flow_run_id") or handed_down.get("flow")
     tags = (*spec.tags, *current_tags(), *check_options({"tags": given.get("tags")}).get("tags", ()))
-    return TaskRun(
+    return (FlowRun if spec.kind == "flow" else TaskRun)(
         id=run_id,
         task=spec.key,
         name=default_name(spec.name, run_id, in_flow=flow is not None),

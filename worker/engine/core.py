@@ -65,6 +65,13 @@ class EngineCore(Generic[P, R]):
         self._overrun: TimeoutError | None = None
         self.transaction: RunTransaction | None = None
         """That of the present attempt, if it has one."""
+        self._untold: str | None = None
+        """Of a flow: how many of its runs did not complete."""
+
+    @property
+    def _noun(self) -> str:
+        """What kind of run it is, as messages begin."""
+        return self.spec.kind.capitalize()
 
     @property
     def place(self) -> Place:

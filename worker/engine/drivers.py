@@ -10,9 +10,10 @@ from shared.ledger import RunLedger
 from shared.states import State
 from shared.stepping import Do
 from shared.transactions import inside
-from worker.context import run_context
+from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
+from worker.engine.gathering import gathered
 from worker.engine.performing import advance, answer_of, asked, call, end_of, raised_by_function, sleep
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
@@ -22,6 +23,7 @@ from worker.engine.steps import (
     Call,
     Close,
     Emit,
+    Gather,
     Next,
     Open,
     Propose,
@@ -93,7 +95,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         if isinstance(step, Propose):  # with the next one all that most runs ask for
             return place.propose(step.state, step.retriable)
         if isinstance(step, Call):
-            about = place.context(self.parameters)
+            about = in_body(place.context(self.parameters))
             with run_context(about), place.guard(about.fence, step.seconds):
                 if not self.spec.log_prints and self.transaction is None:
                     return call(step)
@@ -262,6 +264,10 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                 about = place.context(self.parameters)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
                     answer = advance(stream)
+            case Gather():
+                about = place.context(self.parameters)
+                with run_context(about), place.guard(about.fence, None):
+                    answer = gathered(about.run_id, step)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)), place.around_hook():
                     answer = answer_of(fn(*args))

@@ -38,7 +38,6 @@ class Event(Protocol):
 class InlineRun:
     """One run, held by this process until it leaves."""
 
-    kind: Kind = "task"
     last_end: LastEnd = ""
     outlives_flow = False
     pause_keys = ()
@@ -52,6 +51,7 @@ class InlineRun:
         cancel_event: Event | None = None,
         inputs: Named | None = None,
     ) -> None:
+        self.kind: Kind = spec.kind
         self.run = recorder.take(run, spec, inputs or {})
         self.retries = run.max_retries if run.max_retries is not None else spec.retries
         self.on_crash: OnCrash = spec.on_crash

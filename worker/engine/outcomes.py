@@ -9,11 +9,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from shared.outcomes import exception_to_crashed_state, exception_to_failed_state, return_value_to_state
 from shared.rules_common import has_tries_left
+from shared.specs import FlowSpec
 from shared.state_types import StateType
 from shared.states import Failed, State
 from shared.texts import printable
 from worker.engine.core import EngineCore
-from worker.engine.steps import Ask, Force, Look, Propose, Stage, Step
+from worker.engine.steps import Ask, Force, Gather, Gathered, Look, Propose, Stage, Step
 
 NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
 P = ParamSpec("P")
@@ -27,6 +28,13 @@ class OutcomeStages(EngineCore[P, R]):
     def set_state_steps(self, state: State[Any], *, force: bool = False) -> Stage:
         """Propose a state, or write it without asking the rules."""
         self._state = yield Force(state) if force else Propose(state)
+
+    def gather_steps(self, value: Any, spec: FlowSpec[..., Any]) -> Generator[Step, Any, Any]:
+        """The value of a flow once its runs are seen to: with states for futures."""
+        gathered: Gathered = yield Gather(value, spec.unfinished)
+        told = f"{gathered.incomplete} of {gathered.total} task runs did not complete."
+        self._untold = told if gathered.incomplete else None
+        return gathered.value
 
     def handle_success_steps(self, value: Any) -> Stage:
         """What a returned value stands for; a failure that was returned is one like any other."""
@@ -102,11 +110,11 @@ class OutcomeStages(EngineCore[P, R]):
         """FAILED, with this exception; the traceback begins with the user's function."""
         hide_engine(error)
         if not isinstance(error, TimeoutError):
-            return exception_to_failed_state(error, message="Task run encountered an exception")
+            return exception_to_failed_state(error, message=f"{self._noun} run encountered an exception")
         if error is self._overrun:
-            message = f"Task run exceeded timeout of {self.seconds:g} second(s)"
+            message = f"{self._noun} run exceeded timeout of {self.seconds:g} second(s)"
         else:
-            message = printable(f"Task run failed due to timeout: {error!r}")
+            message = printable(f"{self._noun} run failed due to timeout: {error!r}")
         return Failed(name="TimedOut", message=message, data=error)
 
     def returned_state(self, value: Any) -> State[Any]:
@@ -114,11 +122,18 @@ class OutcomeStages(EngineCore[P, R]):
         try:
             state = return_value_to_state(value)
         except Exception as error:  # noqa: BLE001 - a value that is no outcome fails the run, it does not end the worker
-            return exception_to_failed_state(error, message="Task run returned what cannot be its result:")
+            return exception_to_failed_state(error, message=f"{self._noun} run returned what cannot be its result:")
         if state.is_paused() and not isinstance(value, State):
             return Failed(message=state.message)  # of a group: no attempt of this run would change it
         if state.type in NOT_TO_BE_RETURNED:
-            return Failed(message=f"Task returned a {state.type} state, which only the engine may set.")
+            return Failed(message=f"{self._noun} returned a {state.type} state, which only the engine may set.")
+        if (
+            self._untold is not None
+            and state.is_completed()
+            and not (isinstance(value, State) and state.id == value.id)
+        ):
+            told = f"{state.message} {self._untold}" if state.message else self._untold
+            return state.copy(update={"message": told})
         return state
 
 

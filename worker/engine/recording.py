@@ -13,6 +13,7 @@ from shared.clock import now
 from shared.errors import InvalidValue, RunGone, TransitionRefused
 from shared.ledger import RunLedger
 from shared.rules import Facts, Verdict, decide
+from shared.rules_facts import changed
 from shared.rules_transforms import RunRecord, record_of, transformed
 from shared.runs import TaskRun
 from shared.settings import Settings
@@ -233,10 +234,12 @@ def check_may_be_forced(state: State[Any]) -> None:
 
 
 def updated(run: TaskRun, record: RunRecord) -> TaskRun:
-    """The run with what the rules see of it as in this record."""
+    """The run with what the rules see of it as in this record; its state names it."""
+    state = record.state or run.state
+    details = state.state_details.replaced(**{f"{run.kind}_run_id": run.id})
     return replace(
         run,
-        state=record.state or run.state,
+        state=changed(state, state_details=details),
         seq=record.seq,
         attempt=record.attempt,
         run_count=record.run_count,

@@ -85,6 +85,23 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Gather:
+    """The body of a flow has returned this: see to the runs that it submitted; the answer is `Gathered`."""
+
+    value: Any
+    unfinished: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a flow returned, with states for futures; how many runs it submitted, and how many did not complete."""
+
+    value: Any
+    total: int = 0
+    incomplete: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
     """Call a generator function; the answer is the generator, of which nothing has run yet."""
 
@@ -137,7 +154,9 @@ class Close:
     stream: Stream
 
 
-Step: TypeAlias = Propose | Force | Call | Ask | Settle | Look | Rename | Sleep | Take | Open | Next | Emit | Close | Do
+OfTheRun: TypeAlias = Propose | Force | Settle | Look | Rename | Sleep | Take
+OfCode: TypeAlias = Call | Ask | Open | Next | Emit | Close
+Step: TypeAlias = OfTheRun | OfCode | Gather | Do
 Steps: TypeAlias = Generator[Step, Any, State[Any]]
 """Steps that end with the state that then holds."""
 Stage: TypeAlias = Generator[Step, Any, None]

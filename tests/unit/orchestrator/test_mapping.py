@@ -194,6 +194,11 @@ def test_the_same_map_again_under_one_key_is_the_same_runs(baton: Orchestrator) 
     assert [future.run_id for future in again] == [future.run_id for future in first]
 
 
+@task
+def shown(value: Any) -> Any:
+    return value
+
+
 async def _on_a_loop() -> tuple[list[int], list[Any]]:
     futures = await double.amap(await numbers.asubmit(3))
     states = await double.amap([4], return_state=True)
@@ -204,3 +209,10 @@ async def _on_a_loop() -> tuple[list[int], list[Any]]:
 async def test_the_same_on_an_event_loop() -> None:
     with Orchestrator("memory:"):
         assert await _on_a_loop() == ([0, 2, 4], [8])
+
+
+def test_what_map_gives_may_be_given_to_another_task_and_arrives_as_a_list() -> None:
+    with Orchestrator("memory:"):
+        futures = double.map([1, 2])
+        told = [shown.submit(value).result(20) for value in (futures, [futures, 3], double.map([]))]
+    assert told == [[2, 4], [[2, 4], 3], []]
