@@ -34,8 +34,8 @@ from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
 from worker.neighbours import Neighbours
 from worker.options import FleetOptions, check_concurrency
 from worker.page import Body, Page, in_words
+from worker.posix_signals import CLAIM_AGAIN, Signals
 from worker.recycling import Recycling
-from worker.signals import CLAIM_AGAIN, Signals
 from worker.stacks import Stacks
 from worker.systemd import Systemd
 from worker.watchdog import Watchdog
