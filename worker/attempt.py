@@ -168,7 +168,7 @@ class Attempt:
             return Scheduled(scheduled_time=again, message=verdict.reason)
         if verdict.state is not None and verdict.state.is_final():
             return verdict.state
-        ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams)
+        ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams, self._was_paused)
         return ended or resolved(inputs.parameters, upstreams)
 
     def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:
@@ -192,6 +192,8 @@ class Attempt:
         is_failed = state.is_failed()
         facts = Facts("attempt", held=True, delay=self._delay(), retriable=retriable) if is_failed else _OWN
         verdict = decide(self, state, facts, at)
+        if verdict.kind == "ABORT" and not state.is_failed():
+            return self.propose(Failed(message=verdict.reason), retriable=False)  # a handler's wish
         if verdict.state is None:
             raise AssertionError(f"{state!r} was proposed for a running attempt: {verdict.reason}")
         if verdict.state.is_running():
@@ -315,6 +317,10 @@ class Attempt:
 
     def _claimed(self, kind: StateType) -> State[Any]:
         return State.trusted(kind, kind.capitalize(), parse_iso(self._claim.started))
+
+    def _was_paused(self) -> bool:
+        """True if the run was paused before: that it is here shows that somebody has resumed it."""
+        return any(state.is_paused() for state in self._hand.history(self._claim.run_id))
 
     def _states_of(self, run_ids: Sequence[str]) -> Found:
         runs = self._hand.look_up(run_ids)

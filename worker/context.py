@@ -50,6 +50,10 @@ class RunContext:
     seat: tuple[str, str] | None = field(default=None, compare=False, repr=False)
     """The worker that it runs in, and the address of the Redis in which that has its lease."""
     around: Around = field(default=_NOTHING, compare=False, repr=False)
+    task_loop_count: int = field(default=1, compare=False, repr=False)
+    """Which call of the function in its loop this is, from 1; see `worker.signals.LOOP`."""
+    task_loop_result: Any = field(default=None, compare=False, repr=False)
+    """What the last LOOP gave as its result."""
 
     @property
     def spec(self) -> TaskSpec[..., Any] | None:

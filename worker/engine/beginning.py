@@ -46,7 +46,8 @@ def begun(
     inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
     run = known or _new_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
     named = named_inputs(inputs, dependencies or {}, run.parent)
-    return InlineRun(run, spec, recorder, given.get("cancel_event"), named), inputs
+    is_resumed = bool(given.get("resume"))
+    return InlineRun(run, spec, recorder, given.get("cancel_event"), named, is_resumed=is_resumed), inputs
 
 
 def _stored(run: TaskRun | None) -> Mapping[str, Any]:
