@@ -44,7 +44,7 @@ def begun(
         known = recorder.find(as_id(task_run_id))
     args, kwargs = spec.binding.unbind(parameters or _stored(known))
     inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
-    run = known or _new_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
+    run = known or new_task_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
     named = named_inputs(inputs, dependencies or {}, run.parent)
     is_resumed = bool(given.get("resume"))
     return InlineRun(run, spec, recorder, given.get("cancel_event"), named, is_resumed=is_resumed), inputs
@@ -56,7 +56,7 @@ def _stored(run: TaskRun | None) -> Mapping[str, Any]:
     return stored if stored and not references_in(dict(stored)) else {}
 
 
-def _new_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mapping[str, Any]) -> TaskRun:
+def new_task_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mapping[str, Any]) -> TaskRun:
     """A run that is not recorded yet."""
     handed_down = inherited()
     flow = given.get("flow_run_id") or handed_down.get("flow")
