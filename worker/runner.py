@@ -1,7 +1,6 @@
 """TaskRunner: the older way to run a task, a pipeline of named checks. Runs it in this thread, recorded as any other.
 
-# The checks stand in the order in which `run` asks them. What the body came to is recorded by `check_for_retry` alone:
-# only there the rules may answer a failure with another attempt.
+# What the body came to is recorded by `check_for_retry` alone: only there the rules may have it tried again.
 """
 
 import logging
