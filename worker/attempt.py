@@ -30,6 +30,7 @@ from worker.caching import Caching
 from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.base import INTERRUPTS
 from worker.engine.drivers import SyncTaskRunEngine
+from worker.graph_end import BUILT_IN
 from worker.hand import Hand
 from worker.inputs import Found, Inputs, resolved, upstreams_in
 from worker.interrupts import Interrupts
@@ -78,7 +79,7 @@ def prepared(
     Or the report, where nothing of it can be executed here.
     """
     try:
-        spec = registry.find(claim.task)
+        spec = BUILT_IN.get(claim.task) or registry.find(claim.task)
     except TaskNotRegistered as error:
         state = Failed(name="UnknownTask", message=str(error), data=error)
         return Report(claim.run_id, claim.token, outcome_of(state, settings))

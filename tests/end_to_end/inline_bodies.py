@@ -17,6 +17,20 @@ def plus_one(x: int) -> int:
 
 
 @task
+def adds(values: list[int], more: int = 0, *, count: bool = False) -> int:
+    """The sum of it all, or how many there are."""
+    return len(values) if count else sum(values) + more
+
+
+@task
+def opens(path: str) -> int:
+    """Waits until there is this file."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return 1
+
+
+@task
 def naps(seconds: float) -> None:
     time.sleep(seconds)
 
