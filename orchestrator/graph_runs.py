@@ -135,24 +135,30 @@ class _Plan:
 
     def _run(self, node: Node, name: str, given: Mapping[str, Any], others: list[RunReference]) -> str:
         usual = self._usual.get(id(node.task)) or self._like(node)
-        sent, ups = dict(given), dict[str, None]()
-        if not is_plain(sent, self._settings.max_parameters):
-            sent = {key: refer(value, self._orchestrator.check_is_mine) for key, value in sent.items()}
-            ups = dict.fromkeys(each.run_id for each in references_in(sent))
+        sent: dict[str, Any] = {}
+        needed = list(others)
+        for key, value in given.items():
+            sent[key], found = self._sent(value)
+            needed += found
         if others:
             sent[WAIT_FOR] = others
-            ups |= dict.fromkeys(each.run_id for each in others)
+        ups = dict.fromkeys(each.run_id for each in needed)
         if len(ups) > MOST_UPSTREAMS:
             raise LimitExceeded(f"{name!r} needs {len(ups)} runs, at most {MOST_UPSTREAMS} are possible")
-        run = replace(
-            usual,
-            id=new_id(),
-            parameters=codec.encode(sent, limit=self._settings.max_parameters, where=f"parameters of {name}"),
-            fields={**usual.fields, "name": name},
-            ties=[*(("up", run_id) for run_id in ups), *usual.ties],
-        )
+        envelope = codec.encode(sent, limit=self._settings.max_parameters, where="parameters")
+        ties: list[tuple[str, Argument]] = [*(("up", run_id) for run_id in ups), *usual.ties]
+        run = NewRun(new_id(), usual.task, usual.queue, envelope, fields={**usual.fields, "name": name}, ties=ties)
         self.runs.append(run)
         return run.id
+
+    def _sent(self, value: Any) -> tuple[Any, Sequence[RunReference]]:
+        """A value as it is sent, and the runs that it names. Most are plain, or what one call gives."""
+        if isinstance(value, RunReference):
+            return value, (value,)
+        if is_plain({"": value}, self._settings.max_parameters):
+            return value, ()
+        sent = refer(value, self._orchestrator.check_is_mine)
+        return sent, references_in(sent)
 
     def _like(self, node: Node) -> NewRun:
         """What the runs of one task have in common."""
