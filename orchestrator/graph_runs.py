@@ -4,7 +4,7 @@
 # last, but has its id from the beginning: the others name it as their flow, and are cancelled with it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -22,6 +22,7 @@ from shared.edges import Edge
 from shared.errors import BatonError, InvalidValue, LimitExceeded, SubmitError
 from shared.ids import new_id
 from shared.references import DECIDING, WAIT_FOR, RunReference, refer, references_in
+from shared.states import State
 from shared.transport import Argument
 from worker.context import inherited
 from worker.graph_end import GRAPH
@@ -34,6 +35,8 @@ class Drawn(Protocol):
     """A graph, as far as it is run."""
 
     name: str
+    nodes: list[Node]
+    terminal_state_handler: Callable[[Any, State[Any], list[State[Any]]], State[Any] | None] | None
 
     @property
     def edges(self) -> list[Edge[Node]]:
@@ -50,6 +53,10 @@ class Drawn(Protocol):
 
     def reference_tasks(self) -> list[Node]:
         """Calls that decide about the end."""
+        ...
+
+    def filled(self, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A value for each of the graph's parameters."""
         ...
 
 

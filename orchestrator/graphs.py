@@ -5,12 +5,13 @@ else stays as it is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from heapq import heapify, heappop, heappush
 from typing import Any, Self
 
 from orchestrator.client import current_orchestrator
+from orchestrator.flow_runner import FlowRunner
 from orchestrator.futures import RunFuture
 from orchestrator.graph_nodes import REQUIRED, Node, is_mapped_by, nodes_in
 from orchestrator.graph_runs import submitted
@@ -18,6 +19,7 @@ from shared.edges import Edge
 from shared.errors import InvalidCall, InvalidValue
 from shared.options import check_options
 from shared.specs import TaskLike
+from shared.states import State
 
 
 class Graph:
@@ -37,6 +39,9 @@ class Graph:
         self._names: Counter[str] = Counter()
         self._parameters: dict[str, Node] = {}
         self._references: list[Node] | None = None
+        self.terminal_state_handler: Callable[[Any, State[Any], list[State[Any]]], State[Any] | None] | None = None
+        """Called with graph, final state and the states of the reference tasks where the graph is run here; may give
+        another state."""
         self._goes_on = True
         self._token: Token[Graph | None] | None = None
 
@@ -215,6 +220,14 @@ class Graph:
             As `Task.submit`; after a SubmitError half way what was accepted is called off, as far as Redis answers.
         """
         return submitted(self, self.filled(parameters), current_orchestrator())
+
+    def run(self, parameters: Mapping[str, Any] | None = None) -> State[Any]:
+        """Run every call here, one after the other; the state in which the graph ends. See `FlowRunner`.
+
+        Raises:
+            InvalidValue: a required parameter is missing, or one is unknown.
+        """
+        return FlowRunner(self).run(parameters=dict(parameters or {}))
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 

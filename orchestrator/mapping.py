@@ -131,6 +131,12 @@ def options_of_children(options: SubmitOptions, many: int) -> list[SubmitOptions
     return [replace(options, idempotency_key=f"{options.idempotency_key}[{i}]") for i in range(many)]
 
 
+def elements_of(value: Any) -> list[Any] | None:
+    """The elements that an argument is mapped over, each with the annotations around it; None if it is not mapped."""
+    given = _peeled(value)
+    return [given.around(element) for element in _read(("argument", None), given)] if given.is_mapped else None
+
+
 def _peeled(value: Any) -> _Given:
     layers: list[Annotation[Any]] = []
     while isinstance(value, Annotation):

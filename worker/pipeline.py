@@ -44,6 +44,9 @@ class TaskRunnerInitializeResult(NamedTuple):
 class Runner:
     """What the pipelines of tasks and of flows have in common."""
 
+    unexpected = "Unexpected error"
+    """How the message of a failure begins that no check expected."""
+
     def __init__(self, state_handlers: Iterable[StateHandler] | None = None) -> None:
         given: Any = state_handlers
         if given is not None and (not isinstance(given, Iterable) or isinstance(given, str)):
@@ -152,7 +155,7 @@ def answer_of(
     except Exception as error:
         if runner.context.get("raise_on_exception"):
             raise
-        return Failed(message=printable(f"Unexpected error: {error!r}"), data=error), False
+        return Failed(message=printable(f"{runner.unexpected}: {error!r}"), data=error), False
 
 
 # --- states -----------------------------------------------------------------------------------------------------------

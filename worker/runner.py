@@ -13,7 +13,7 @@ from shared.clock import now
 from shared.errors import ENDRUN, Fenced, RedisUnavailable, RunGone, TransitionRefused
 from shared.ids import as_id, new_id
 from shared.outcomes import exception_to_failed_state
-from shared.results import ResultRecord, ResultStore
+from shared.results import ResultRecord, ResultStore, record_of
 from shared.rules_common import has_tries_left
 from shared.rules_facts import changed
 from shared.runs import TaskRun
@@ -123,8 +123,8 @@ class TaskRunner(Runner):
         finally:
             if self._place is not None:
                 self._place.release()
-        name = self.context["task_full_name"]
-        log.info("Task '%s': Finished task run for task with final state: '%s'", name, ended.name)
+        told = self.context["task_full_name"], ended.name
+        log.info("Task '%s': Finished task run for task with final state: '%s'", *told)
         if self._engine is not None and self._engine.crash is not None:
             raise self._engine.crash
         return ended
@@ -237,8 +237,9 @@ class TaskRunner(Runner):
             raise ENDRUN(self.handle_state_change(state, Failed(message=message, data=error))) from error
 
     def get_task_inputs(self, upstream_states: States) -> dict[str, ResultRecord[Any]]:
-        """What the edges with a key give, by parameter; of a mapped upstream the list of what its children gave."""
-        return inputs_of(upstream_states)
+        """What the edges with a key give, by parameter, besides `constants` of the context; of a mapped one a list."""
+        constants = {name: record_of(value) for name, value in self.context.get("constants", {}).items()}
+        return {**constants, **inputs_of(upstream_states)}
 
     @check
     def check_task_ready_to_map(self, state: State[Any], upstream_states: States) -> State[Any]:
@@ -256,8 +257,7 @@ class TaskRunner(Runner):
 
     def set_task_run_name(self, task_inputs: Inputted) -> None:
         """Give the run its name, made of the flow's parameters, the context and the inputs; later ones win."""
-        name = self.task.task_run_name
-        if name is None:
+        if (name := self.task.task_run_name) is None:
             return
         about = {**self.context.get("parameters", {}), **self.context, **values_of(task_inputs)}
         self._new = replace(self._selected(), name=rendered(name, about))
