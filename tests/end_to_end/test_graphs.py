@@ -1,5 +1,7 @@
 """Graphs that are submitted: every call a run, and one that waits for them in Redis and says how the graph ended."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from orchestrator.graphs import Graph
 from shared import keys
 from shared.errors import InvalidValue
 from tests.end_to_end import inline_bodies
-from tests.support.fleets import Fleets
+from tests.support.fleets import ROOT, Fleets, command
+from tests.support.server import RedisServer, free_port
 from tests.support.waiting import eventually
 
 adds: Any = inline_bodies.adds
@@ -136,3 +139,41 @@ def test_a_missing_parameter_is_refused_before_anything_is_sent() -> None:
 @pytest.mark.usefixtures("workers", "baton")
 def test_a_graph_without_calls_is_complete() -> None:
     assert end_of(Graph("empty").submit()) == GOOD
+
+
+# --- the example, and the command that shows a graph --------------------------------------------------------------------
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.mark.usefixtures("baton")
+def test_the_example_is_run_by_a_fleet(fleet: Fleets, server: RedisServer) -> None:
+    fleet(module="graph", cwd=EXAMPLES, concurrency=2)
+    told = command(sys.executable, "graph.py", url=server.url, cwd=EXAMPLES, seconds=60)
+    assert (told.returncode, "All reference tasks succeeded." in told.stdout) == (0, True), told.stderr
+
+
+SHOWN = {
+    (): "doubled\n└─ numbers (parameter)\n   └─ double (mapped)\n      └─ total\n",
+    ("--mermaid",): 'graph TD\n    n0(["numbers"])\n    n1[["double"]]\n    n2["total"]\n'
+    "    n0 ==>|number| n1\n    n1 -->|numbers| n2\n",
+}
+
+
+@pytest.mark.parametrize(("options", "shown"), SHOWN.items(), ids=["tree", "mermaid"])
+def test_a_graph_is_shown_without_redis(options: tuple[str, ...], shown: str) -> None:
+    told = command(
+        "baton", "graph", "show", "graph:doubled", *options, url=f"redis://127.0.0.1:{free_port()}", cwd=EXAMPLES
+    )
+    assert (told.returncode, told.stdout) == (0, shown), told.stderr
+
+
+def test_a_graph_is_told_as_one_document() -> None:
+    told = command("baton", "graph", "show", "graph:doubled", "--json", url="redis://127.0.0.1:1", cwd=EXAMPLES)
+    assert [json.loads(told.stdout)[name] for name in ("name", "nodes")] == ["doubled", ["numbers", "double", "total"]]
+
+
+@pytest.mark.parametrize("place", ["graph", "graph:double", "graph:nothing"])
+def test_what_is_no_graph_is_refused(place: str) -> None:
+    told = command("baton", "graph", "show", place, url="redis://127.0.0.1:1", cwd=EXAMPLES)
+    assert (told.returncode, "graph" in told.stderr) == (2, True)
