@@ -141,7 +141,7 @@ def test_a_graph_without_calls_is_complete() -> None:
     assert end_of(Graph("empty").submit()) == GOOD
 
 
-# --- the example, and the command that shows a graph --------------------------------------------------------------------
+# --- the example, and the command that shows a graph ------------------------------------------------------------------
 
 EXAMPLES = ROOT / "examples"
 
@@ -162,9 +162,8 @@ SHOWN = {
 
 @pytest.mark.parametrize(("options", "shown"), SHOWN.items(), ids=["tree", "mermaid"])
 def test_a_graph_is_shown_without_redis(options: tuple[str, ...], shown: str) -> None:
-    told = command(
-        "baton", "graph", "show", "graph:doubled", *options, url=f"redis://127.0.0.1:{free_port()}", cwd=EXAMPLES
-    )
+    nowhere = f"redis://127.0.0.1:{free_port()}"
+    told = command("baton", "graph", "show", "graph:doubled", *options, url=nowhere, cwd=EXAMPLES)
     assert (told.returncode, told.stdout) == (0, shown), told.stderr
 
 
