@@ -7,7 +7,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from orchestrator.calls import MOST_UPSTREAMS, SubmitOptions, new_run
 from orchestrator.client import Orchestrator
@@ -19,16 +19,13 @@ from shared.codec_walk import is_plain
 from shared.collections import visit_collection
 from shared.commands import NewRun
 from shared.edges import Edge
-from shared.errors import BatonError, InvalidValue, LimitExceeded, SubmitError
+from shared.errors import BatonError, InvalidValue, LimitExceeded, RunGone, SubmitError, TransitionRefused
 from shared.ids import new_id
 from shared.references import DECIDING, WAIT_FOR, RunReference, refer, references_in
 from shared.states import State
 from shared.transport import Argument
 from worker.context import inherited
 from worker.graph_end import GRAPH
-
-CALLED_OFF: Final = 3600.0
-"""Seconds that the run of a graph is put off which is cancelled at once."""
 
 
 class Drawn(Protocol):
@@ -69,12 +66,18 @@ def submitted(graph: Drawn, parameters: Mapping[str, Any], orchestrator: Orchest
     end = plan.end()
     try:
         futures: Sequence[RunFuture[Any]] = orchestrator.submit_runs([*plan.runs, end])
-    except SubmitError:
-        with suppress(BatonError):  # it is told already
-            orchestrator.submit_runs([replace(end, ties=[], delay=CALLED_OFF)])
-            orchestrator.cancel(end.id)
+    except SubmitError as error:
+        _call_off([answer.run_id for answer in error.answers if isinstance(answer, RunFuture)], orchestrator)
         raise
     return futures[-1]
+
+
+def _call_off(run_ids: Sequence[str], orchestrator: Orchestrator) -> None:
+    """Cancel what was accepted of a graph, last ones first: nothing would end it."""
+    with suppress(BatonError):  # why it was refused is told already
+        for run_id in reversed(run_ids):
+            with suppress(TransitionRefused, RunGone):  # it has ended
+                orchestrator.cancel(run_id)
 
 
 class _Plan:
@@ -138,7 +141,8 @@ class _Plan:
         envelope = codec.encode(sent, limit=self._settings.max_parameters, where="parameters")
         fields: dict[str, Argument] = {**self._inherited, "name": self._graph.name}
         ties: list[tuple[str, Argument]] = [("up", run_id) for run_id in ups]
-        return NewRun(self._flow, GRAPH, "default", envelope, None, fields=fields, ties=ties)
+        queue = next((node.task.queue for node in deciding if node.task is not None), "default")
+        return NewRun(self._flow, GRAPH, queue, envelope, None, fields=fields, ties=ties)
 
     def _run(self, node: Node, name: str, given: Mapping[str, Any], others: list[RunReference]) -> str:
         usual = self._usual.get(id(node.task)) or self._like(node)

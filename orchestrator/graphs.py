@@ -217,7 +217,8 @@ class Graph:
             InvalidValue: a required parameter is missing or one is unknown; or a call is mapped over what a run will
                 return, so that nobody knows yet how many runs that makes: `run` can.
             LimitExceeded: more than 10,000 calls end the graph.
-            As `Task.submit`; after a SubmitError half way what was accepted is called off, as far as Redis answers.
+            As `Task.submit`. What was accepted before a refusal is cancelled; where Redis does not answer any more it
+                stays, and runs.
         """
         return submitted(self, self.filled(parameters), current_orchestrator())
 

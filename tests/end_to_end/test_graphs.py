@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from orchestrator import Orchestrator, allow_failure, unmapped
+from orchestrator import Orchestrator, RunFuture, allow_failure, unmapped
 from orchestrator.graphs import Graph
 from shared import keys
-from shared.errors import InvalidValue
+from shared.errors import InvalidValue, SubmitError
 from tests.end_to_end import inline_bodies
 from tests.support.fleets import ROOT, Fleets, command
 from tests.support.server import RedisServer, free_port
@@ -126,6 +126,17 @@ def test_what_nobody_knows_the_length_of_is_refused_before_anything_is_sent() ->
         plus_one.map(plus_one(1))
     with pytest.raises(InvalidValue, match="'plus_one-2' is mapped over what 'plus_one' will return"):
         graph.submit()
+
+
+def test_what_was_accepted_of_a_graph_is_cancelled_if_the_rest_is_refused(baton: Orchestrator) -> None:
+    with Graph("crowded") as graph:
+        for number in range(3):
+            plus_one(number)
+    baton.set_queue_cap("default", 2)
+    with pytest.raises(SubmitError) as refused:
+        graph.submit()
+    accepted = [answer for answer in refused.value.answers if isinstance(answer, RunFuture)]
+    assert [future.get_state().name for future in accepted] == ["Cancelled", "Cancelled"]
 
 
 @pytest.mark.usefixtures("baton")
