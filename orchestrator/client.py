@@ -198,6 +198,10 @@ class Orchestrator(Scheduling):
         pairs = zip(calls, options, strict=True)
         return self._submit([self._run_of_call(spec, each, option, wait_for=wait_for) for each, option in pairs])
 
+    def submit_runs(self, runs: Sequence[NewRun]) -> RunFutureList[Any]:
+        """Submit runs that were made already, 500 a round trip, in their order."""
+        return self._submit(runs)
+
     def _run_of_call(
         self,
         spec: TaskSpec[..., Any] | str,
@@ -216,10 +220,15 @@ class Orchestrator(Scheduling):
             options=options,
             spec=known,
             wait_for=wait_for,
-            check=self._check_is_mine,
+            check=self.check_is_mine,
         )
 
-    def _check_is_mine(self, value: Any) -> None:
+    def check_is_mine(self, value: Any) -> None:
+        """Refuse a future of another Redis.
+
+        Raises:
+            InvalidValue: it is one.
+        """
         if isinstance(value, RunFuture) and value.watch_with()[1].address != self._ledger.address:
             raise InvalidValue(f"{value!r} is a run of another Redis: what it returns cannot be waited for here")
 

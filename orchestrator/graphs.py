@@ -5,61 +5,21 @@ else stays as it is.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from shared.annotations import Annotation, unmapped
-from shared.collections import visit_collection
+from orchestrator.client import current_orchestrator
+from orchestrator.flow_runner import FlowRunner
+from orchestrator.futures import RunFuture
+from orchestrator.graph_nodes import REQUIRED, Node, is_mapped_by, nodes_in
+from orchestrator.graph_runs import submitted
 from shared.edges import Edge
 from shared.errors import InvalidCall, InvalidValue
 from shared.options import check_options
-from shared.specs import TaskLike, TaskSpec
-
-REQUIRED: Final = object()
-"""Where a parameter has no default."""
-
-
-class Node:
-    """A call of a task in a graph, or a parameter of the graph. Equal to itself alone."""
-
-    def __init__(
-        self,
-        graph: "Graph",
-        index: int,
-        name: str,
-        task: TaskSpec[..., Any] | None,
-        parameters: Mapping[str, Any],
-        default: Any = REQUIRED,
-        *,
-        is_mapped: bool = False,
-    ) -> None:
-        self.graph = graph
-        self.index = index
-        self.name = name
-        self.task = task
-        self.parameters = parameters
-        self.default = default
-        self.is_mapped = is_mapped
-
-    @property
-    def is_parameter(self) -> bool:
-        """True for a parameter of the graph."""
-        return self.task is None
-
-    def wait_for(self, *others: "Node") -> Self:
-        """Begin only after these have ended; itself, for more of the same.
-
-        Raises:
-            InvalidValue: that would close a circle, or one is of another graph.
-        """
-        for other in others:
-            self.graph.add_edge(other, self)
-        return self
-
-    def __repr__(self) -> str:
-        return f"Node({self.name!r})"
+from shared.specs import TaskLike
+from shared.states import State
 
 
 class Graph:
@@ -79,6 +39,9 @@ class Graph:
         self._names: Counter[str] = Counter()
         self._parameters: dict[str, Node] = {}
         self._references: list[Node] | None = None
+        self.terminal_state_handler: Callable[[Any, State[Any], list[State[Any]]], State[Any] | None] | None = None
+        """Called with graph, final state and the states of the reference tasks where the graph is run here; may give
+        another state."""
         self._goes_on = True
         self._token: Token[Graph | None] | None = None
 
@@ -104,7 +67,7 @@ class Graph:
         spec = task.spec
         node = Node(self, len(self.nodes), self._free_name(spec.name), spec, parameters, is_mapped=is_mapped)
         edges = [
-            Edge(other, node, name, mapped=is_mapped and _is_mapped_by(value))
+            Edge(other, node, name, mapped=is_mapped and is_mapped_by(value))
             for name, value in parameters.items()
             for other in nodes_in(value)
         ]
@@ -241,6 +204,32 @@ class Graph:
                 given[name] = node.default
         return given
 
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def submit(self, parameters: Mapping[str, Any] | None = None) -> RunFuture[dict[str, Any]]:
+        """Submit every call of the graph, 500 a round trip, and a run that ends when they have: its future.
+
+        The runs wait in Redis for one another, no process does. That of the graph ends FAILED if a reference task did
+        not complete. Its result are the ids of the reference tasks' runs by name, of a mapped one a list of ids.
+        Cancelling it cancels those that have not begun.
+
+        Raises:
+            InvalidValue: a required parameter is missing or one is unknown; or a call is mapped over what a run will
+                return, so that nobody knows yet how many runs that makes: `run` can.
+            LimitExceeded: more than 10,000 calls end the graph.
+            As `Task.submit`. What was accepted before a refusal is cancelled; where Redis does not answer any more it
+                stays, and runs.
+        """
+        return submitted(self, self.filled(parameters), current_orchestrator())
+
+    def run(self, parameters: Mapping[str, Any] | None = None) -> State[Any]:
+        """Run every call here, one after the other; the state in which the graph ends. See `FlowRunner`.
+
+        Raises:
+            InvalidValue: a required parameter is missing, or one is unknown.
+        """
+        return FlowRunner(self).run(parameters=dict(parameters or {}))
+
     # --- pictures -----------------------------------------------------------------------------------------------------
 
     def mermaid(self) -> str:
@@ -323,28 +312,6 @@ _drawing: ContextVar[Graph | None] = ContextVar("baton_graph", default=None)
 def current_graph() -> Graph | None:
     """The graph that is drawn by this code, or None."""
     return _drawing.get()
-
-
-def nodes_in(value: Any) -> list[Node]:
-    """Every node in it, each once, in their order."""
-    found: dict[Node, None] = {}
-
-    def visit(element: Any) -> Any:
-        if isinstance(element, Node):
-            found[element] = None
-        return element
-
-    visit_collection(value, visit, return_data=False)
-    return list(found)
-
-
-def _is_mapped_by(value: Any) -> bool:
-    """True if an argument of `map` is mapped over: a node itself, and none that is `unmapped`."""
-    while isinstance(value, Annotation):
-        if isinstance(value, unmapped):
-            return False
-        value = value.unwrap()
-    return isinstance(value, Node)
 
 
 def _escaped(text: str) -> str:

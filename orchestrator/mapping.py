@@ -82,8 +82,12 @@ class MapCall:
         """Futures that stand for a whole argument: what they give has to be known first."""
         return [future for given in self._given.values() if (future := given.awaits) is not None]
 
-    def children(self, ends: Mapping[BaseRunFuture[Any], State[Any] | None]) -> list[dict[str, Any]]:
+    def children(
+        self, ends: Mapping[BaseRunFuture[Any], State[Any] | None], *, to_the_shortest: bool = False
+    ) -> list[dict[str, Any]]:
         """The parameters of each child, with the results of the futures that were waited for.
+
+        `to_the_shortest`: there are as many as the shortest iterable has elements, instead of an error.
 
         Raises:
             UpstreamTaskError: one of these did not complete.
@@ -100,10 +104,10 @@ class MapCall:
                 f"they are {', '.join(_name(place) for place in given) or 'none'}"
             )
         lengths = {_name(place): len(column) for place, column in columns.items()}
-        if len(set(lengths.values())) > 1:
+        if len(set(lengths.values())) > 1 and not to_the_shortest:
             told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
             raise MappingLengthMismatch(f"the arguments to be mapped are of different lengths: {told}")
-        return [self._child(given, columns, i) for i in range(next(iter(lengths.values())))]
+        return [self._child(given, columns, i) for i in range(min(lengths.values()))]
 
     def _child(self, given: Mapping[Place, _Given], columns: Mapping[Place, list[Any]], i: int) -> dict[str, Any]:
         values = {
@@ -125,6 +129,12 @@ def options_of_children(options: SubmitOptions, many: int) -> list[SubmitOptions
     if options.idempotency_key is None:
         return [options] * many
     return [replace(options, idempotency_key=f"{options.idempotency_key}[{i}]") for i in range(many)]
+
+
+def elements_of(value: Any) -> list[Any] | None:
+    """The elements that an argument is mapped over, each with the annotations around it; None if it is not mapped."""
+    given = _peeled(value)
+    return [given.around(element) for element in _read(("argument", None), given)] if given.is_mapped else None
 
 
 def _peeled(value: Any) -> _Given:

@@ -14,7 +14,7 @@ from shared.ledger import RunLedger
 from shared.roles import SERVER
 from shared.settings import Settings
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
-from worker.signals import Signals
+from worker.posix_signals import Signals
 from worker.systemd import Systemd
 
 log = logging.getLogger("baton.server")

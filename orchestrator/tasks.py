@@ -10,7 +10,8 @@ from orchestrator.calls import SubmitOptions, awaited
 from orchestrator.client import current_orchestrator
 from orchestrator.future_list import RunFutureList
 from orchestrator.futures import RunFuture
-from orchestrator.graphs import current_graph, nodes_in
+from orchestrator.graph_nodes import nodes_in
+from orchestrator.graphs import current_graph
 from orchestrator.mapping import MapCall, options_of_children
 from shared.cache import CacheContext, CachePolicy
 from shared.runs import TaskRun

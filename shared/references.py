@@ -5,7 +5,7 @@ to end before; it travels under a name that no parameter can have.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from shared.annotations import Annotation, allow_failure, opaque, quote
@@ -19,8 +19,10 @@ WAIT_FOR: Final = "wait_for "
 """Ends with a space: no function has such a parameter."""
 DEPENDENCIES: Final = "dependencies "
 """Under this name the ids of runs by parameter travel that are told as inputs, and are neither waited for nor read."""
+DECIDING: Final = "references "
+"""Under this name a graph's own run lists the runs that decide how it ends. They are waited for, and not read."""
 
-_NO_PARAMETERS: Final = frozenset({WAIT_FOR, DEPENDENCIES})
+_NO_PARAMETERS: Final = frozenset({WAIT_FOR, DEPENDENCIES, DECIDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def _replaced(value: Any, check: Callable[[Any], None], *, may_fail: bool) -> An
 
 def _referred(element: Any, check: Callable[[Any], None], *, may_fail: bool) -> RunReference | None:
     run_id = None
+    if isinstance(element, RunReference):
+        return replace(element, may_fail=True) if may_fail else element
     if isinstance(element, BaseRunFuture):
         run_id = element.run_id
     elif isinstance(element, State):
@@ -126,7 +130,7 @@ def named_in(parameters: Mapping[str, Any], parent: str | None = None) -> dict[s
         if name == DEPENDENCIES:
             continue
         for reference in references_in(value):
-            named.setdefault(WAIT_FOR.strip() if name == WAIT_FOR else name, {})[reference.run_id] = None
+            named.setdefault(name.strip(), {})[reference.run_id] = None
     for name, ids in parameters.get(DEPENDENCIES, {}).items():
         named.setdefault(name, {}).update(dict.fromkeys(ids))
     if parent is not None:

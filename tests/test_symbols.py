@@ -42,7 +42,7 @@ REASONS = {
         *(f"StateBaseModel.{name}" for name in ("check_fields", "filled", "model_config", "read_back")),
         *(f"StateDetails.{name}" for name in ("model_config", "replaced", "trusted")),
         *(f"BaseTaskRunEngine.{name}" for name in dir(worker.engine.BaseTaskRunEngine) if name.endswith("steps")),
-        *(f"BaseTaskRunEngine.{name}" for name in ("failed_state", "in_transaction", "log_fields")),
+        *(f"BaseTaskRunEngine.{name}" for name in ("around_body", "failed_state", "in_transaction", "log_fields")),
         *(f"BaseTaskRunEngine.{name}" for name in ("place", "prints", "returned_state")),
         *(f"{engine}.perform" for engine in ("AsyncTaskRunEngine", "SyncTaskRunEngine")),
     },

@@ -31,6 +31,7 @@ from worker.caching import Caching
 from worker.context import NO_PARAMETERS, Around, RunContext
 from worker.engine.base import INTERRUPTS
 from worker.engine.drivers import SyncTaskRunEngine
+from worker.graph_end import BUILT_IN
 from worker.hand import Hand
 from worker.inputs import Found, Inputs, resolved, upstreams_in
 from worker.interrupts import Interrupts
@@ -79,7 +80,7 @@ def prepared(
     Or the report, where nothing of it can be executed here.
     """
     try:
-        spec = registry.find(claim.task)
+        spec = BUILT_IN.get(claim.task) or registry.find(claim.task)
     except TaskNotRegistered as error:
         state = Failed(name="UnknownTask", message=str(error), data=error)
         return Report(claim.run_id, claim.token, outcome_of(state, settings))
@@ -167,7 +168,7 @@ class Attempt:
             # One that had ended waits again since, because somebody had it retried.
             again = at + timedelta(seconds=LOOK_AGAIN)
             return refused.state or Scheduled(scheduled_time=again, message=refused.reason)
-        ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams)
+        ended = end_before_begin(trigger, self._claim.run_id, inputs.parameters, upstreams, self._was_paused)
         return ended or resolved(inputs.parameters, upstreams)
 
     def propose(self, state: State[Any], retriable: bool | None = None) -> State[Any]:
@@ -191,6 +192,8 @@ class Attempt:
         is_failed = state.is_failed()
         facts = Facts("attempt", held=True, delay=self._delay(), retriable=retriable) if is_failed else _OWN
         verdict = decide(self, state, facts, at)
+        if verdict.kind == "ABORT" and not state.is_failed():
+            return self.propose(Failed(message=verdict.reason), retriable=False)  # a handler's wish
         if verdict.state is None:
             raise AssertionError(f"{state!r} was proposed for a running attempt: {verdict.reason}")
         if verdict.state.is_running():
@@ -314,6 +317,10 @@ class Attempt:
 
     def _claimed(self, kind: StateType) -> State[Any]:
         return State.trusted(kind, kind.capitalize(), parse_iso(self._claim.started))
+
+    def _was_paused(self) -> bool:
+        """True if the run was paused before: that it is here shows that somebody has resumed it."""
+        return any(state.is_paused() for state in self._hand.history(self._claim.run_id))
 
     def _states_of(self, run_ids: Sequence[str]) -> Found:
         runs = self._hand.look_up(run_ids)

@@ -20,7 +20,7 @@ from shared.failpoints import is_off
 from worker.endings import Endings
 from worker.hand import Buried
 from worker.page import Body, Page
-from worker.signals import CLAIM_AGAIN, HEEDED, QUIET
+from worker.posix_signals import CLAIM_AGAIN, HEEDED, QUIET
 
 log = logging.getLogger("baton.fleet")
 

@@ -69,6 +69,10 @@ class RunContext:
     around: Around = field(default=_NOTHING, compare=False, repr=False)
     calls: Calls | None = field(default=None, compare=False, repr=False)
     """Counts what the body of a flow submits; None everywhere else."""
+    task_loop_count: int = field(default=1, compare=False, repr=False)
+    """Which call of the function in its loop this is, from 1; see `worker.signals.LOOP`."""
+    task_loop_result: Any = field(default=None, compare=False, repr=False)
+    """What the last LOOP gave as its result."""
 
     @property
     def spec(self) -> TaskSpec[..., Any] | None:

@@ -29,13 +29,14 @@ from worker.deaths import Deaths
 from worker.ears import Ears
 from worker.endings import DEAF, Endings
 from worker.extras import Extras, without_extras
+from worker.graph_end import BUILT_IN
 from worker.health import Condition, Health
 from worker.housekeeping import PAUSE_AFTER_ERROR, Promoter, Upkeep
 from worker.neighbours import Neighbours
 from worker.options import FleetOptions, check_concurrency
 from worker.page import Body, Page, in_words
+from worker.posix_signals import CLAIM_AGAIN, Signals
 from worker.recycling import Recycling
-from worker.signals import CLAIM_AGAIN, Signals
 from worker.stacks import Stacks
 from worker.systemd import Systemd
 from worker.watchdog import Watchdog
@@ -75,7 +76,8 @@ class Fleet:
         self._upkeep = Upkeep(self._ledger, settings, concurrency)
         self._promoter = Promoter(self._ledger, exchange.line(), settings)
         self._ears = Ears(exchange.line(), self.name)
-        fields = {"fleet": self.name, "tasks": " ".join(tasks), "labels": ",".join(options.labels)}
+        known = " ".join([*tasks, *BUILT_IN])
+        fields = {"fleet": self.name, "tasks": known, "labels": ",".join(options.labels)}
         self._beats = Beats(self._ledger, queues, {**fields, "slots": str(options.async_slots or 1)}, settings)
         self._deaths = Deaths(self._ledger, settings)
         self._extras = Extras(concurrency)

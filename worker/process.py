@@ -29,8 +29,8 @@ from worker.loader import load_tasks
 from worker.loop import WorkLoop
 from worker.options import FleetOptions
 from worker.page import Page
+from worker.posix_signals import CLAIM_AGAIN, HEEDED
 from worker.process_hooks import refuse_coroutine_hooks
-from worker.signals import CLAIM_AGAIN, HEEDED
 
 
 def run_fleet(

@@ -18,7 +18,7 @@ from types import FrameType
 from watchfiles import Change, PythonFilter, watch
 
 from worker.loader import look_in
-from worker.signals import HEEDED, STOP_SIGNALS
+from worker.posix_signals import HEEDED, STOP_SIGNALS
 
 log = logging.getLogger("baton.fleet")
 EXIT_CONFIG = 78

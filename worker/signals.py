@@ -1,69 +1,80 @@
-"""What signals ask of a supervisor, kept until its loop comes to it. Nothing is done in a handler.
+"""Signals that say by their name how a run ends, or what it does next: raised in a task, a trigger or a state handler.
 
-# TERM, INT, HUP stop (a second one at once); USR1 quiets, USR2 ends that; QUIT asks for stacks. Which of them a child
-# heeds is said in `worker.process`.
+Each is an ENDRUN with the state that it stands for. Its first argument is the state's message.
 """
 
-import contextlib
-import faulthandler
-import signal
-import socket
-from types import FrameType
-from typing import Self
+from datetime import datetime
+from typing import Any
 
-from shared.clock import monotonic
+from shared.clock import now
+from shared.errors import ENDRUN
+from shared.states import Completed, Failed, Paused, Scheduled, State
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-QUIET, CLAIM_AGAIN, STACKS = signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT
-HEEDED = (*STOP_SIGNALS, QUIET, CLAIM_AGAIN, STACKS)
-STDERR = 2
+__all__ = ["FAIL", "LOOP", "PAUSE", "RETRY", "SKIP", "SUCCESS", "TRIGGERFAIL", "VALIDATIONFAIL", "Signal"]
 
 
-class Signals:
-    """Within its block signals are heeded. `woken` is a socket that becomes readable when one came."""
+class Signal(ENDRUN):
+    """One of those below."""
 
-    def __init__(self, grace: float) -> None:
-        self.stops = 0
-        self.stop_by = float("inf")
-        self.is_quiet = False
-        self.wants_stacks = False
-        self._grace = grace
-        self.woken, self._writable = socket.socketpair()
-        for end in (self.woken, self._writable):
-            end.setblocking(False)
+    def __init__(self, message: str | None = None, data: Any = None) -> None:
+        super().__init__(self._state_of(message, data))
 
-    def __enter__(self) -> Self:
-        handlers = {**dict.fromkeys(STOP_SIGNALS, self._stop), **dict.fromkeys((QUIET, CLAIM_AGAIN), self._turn)}
-        handlers |= {STACKS: self._ask_stacks, signal.SIGCHLD: _be_woken}
-        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        # Before our handler, and also where Python code does not come to run any more. A fork takes it along.
-        faulthandler.register(STACKS, STDERR, all_threads=True, chain=True)
-        self._old_fd = signal.set_wakeup_fd(self._writable.fileno(), warn_on_full_buffer=False)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        signal.set_wakeup_fd(self._old_fd)
-        faulthandler.unregister(STACKS)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self.woken.close()
-        self._writable.close()
-
-    def ring(self) -> None:
-        """Wake the supervisor: called in a child, which has this end of the socket too."""
-        with contextlib.suppress(OSError):  # full: it is woken already; broken: it has ended, and so does this child
-            self._writable.send(b"\0")
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self.stops += 1
-        self.stop_by = monotonic() + (self._grace if self.stops == 1 else 0)
-
-    def _turn(self, number: int, _frame: FrameType | None) -> None:
-        self.is_quiet = number == QUIET
-
-    def _ask_stacks(self, _number: int, _frame: FrameType | None) -> None:
-        self.wants_stacks = True
+    def _state_of(self, message: str | None, data: Any) -> State[Any]:
+        return Failed(message=message, data=data)
 
 
-def _be_woken(_number: int, _frame: FrameType | None) -> None:
-    """A child ended: the byte in the socket tells."""
+class FAIL(Signal):
+    """FAILED; `data` is an exception, if any. Tried again as any failure is."""
+
+
+class TRIGGERFAIL(Signal):
+    """FAILED named TriggerFailed: never tried again."""
+
+    def _state_of(self, message: str | None, data: Any) -> State[Any]:
+        return Failed(name="TriggerFailed", message=message, data=data)
+
+
+class VALIDATIONFAIL(Signal):
+    """FAILED named ValidationFailed: what came out is not what was wanted."""
+
+    def _state_of(self, message: str | None, data: Any) -> State[Any]:
+        return Failed(name="ValidationFailed", message=message, data=data)
+
+
+class SUCCESS(Signal):
+    """COMPLETED; `data` is the result."""
+
+    def _state_of(self, message: str | None, data: Any) -> State[Any]:
+        return Completed(message=message, data=data)
+
+
+class SKIP(Signal):
+    """COMPLETED named Skipped: what waits for it is skipped as well, unless its trigger says otherwise."""
+
+    def _state_of(self, message: str | None, data: Any) -> State[Any]:
+        return Completed(name="Skipped", message=message, data=data)
+
+
+class RETRY(Signal):
+    """SCHEDULED named AwaitingRetry, for `start_time` (default: now), however many retries the task has."""
+
+    def __init__(self, message: str | None = None, start_time: datetime | None = None) -> None:
+        ENDRUN.__init__(self, Scheduled(name="AwaitingRetry", message=message, scheduled_time=start_time or now()))
+
+
+class PAUSE(Signal):
+    """PAUSED, without end, until somebody resumes the run."""
+
+    def __init__(self, message: str | None = None) -> None:
+        ENDRUN.__init__(self, Paused(message=message, timeout_seconds=None))
+
+
+class LOOP(Signal):
+    """Have the task's function called again in the same attempt; it reads `result` from its run context.
+
+    The run goes on; raised anywhere else than in a task's function it is a failure.
+    """
+
+    def __init__(self, message: str | None = None, result: Any = None) -> None:
+        super().__init__(message or "LOOP is a signal for the function of a task alone")
+        self.result = result

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from shared.clock import monotonic
 from worker.child import Child
 from worker.page import in_words
-from worker.signals import STACKS
+from worker.posix_signals import STACKS
 
 log = logging.getLogger("baton.fleet")
 APART = 0.05

@@ -1,10 +1,11 @@
 """Whether a run begins, judged by the ends of the runs that it waits for: asked once, when all of them are final.
 
-A trigger is called with `{Edge: State}` and says True, or False, or ends the run by raising ENDRUN with a state.
+A trigger is called with `{Edge: State}` and says True, or False, or ends the run by a signal of `worker.signals`.
 Skipped counts as success, every other end but COMPLETED as failure; without upstreams every trigger is met.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,10 +13,13 @@ from shared.edges import Edge
 from shared.errors import ENDRUN, UpstreamTaskError
 from shared.references import WAIT_FOR, references_in
 from shared.rules import Upstream
+from shared.rules_common import WITHOUT_A_BODY
+from shared.state_types import IN_BODY
 from shared.states import Completed, Failed, State
 from shared.texts import printable
+from worker.signals import PAUSE, SKIP
 
-States: TypeAlias = Mapping[Edge[str], State[Any]]
+States: TypeAlias = Mapping[Edge[Any], State[Any]]
 SKIPPED: Final = (
     "Upstream task was skipped; if this was not the intended behavior, consider trigger=runs_after_skip(...)."
 )
@@ -73,11 +77,21 @@ all_finished = always_run = Trigger(
 
 def _some_not_skipped(states: States) -> str | None:
     if all(state.name == "Skipped" for state in states.values()):
-        raise ENDRUN(Completed(name="Skipped", message="All upstreams were skipped"))
+        raise SKIP("All upstreams were skipped")
     return None if _completed(states) == len(states) else "some of the upstream tasks failed."
 
 
 not_all_skipped = Trigger("not_all_skipped", _some_not_skipped, runs_after_skip=True)
+
+
+def _not_by_hand(_states: States) -> None:
+    if not _is_resumed.get()():
+        raise PAUSE('Trigger function is "manual_only"')
+
+
+_is_resumed: ContextVar[Callable[[], bool]] = ContextVar("baton_is_resumed", default=lambda: False)
+manual_only = Trigger("manual_only", _not_by_hand)
+"""Pauses the run; met when somebody has resumed it."""
 
 
 def some_failed(at_least: float | None = None, at_most: float | None = None) -> Trigger:
@@ -105,13 +119,20 @@ def _bound(given: float | None, every: int, usual: int) -> float:
     return given * every if given < 1 else given
 
 
-def runs_after_skip(trigger: Callable[[States], bool]) -> Trigger:
+@dataclass(frozen=True)
+class _AfterSkip:
+    """Another trigger, under which a run begins although an upstream was skipped."""
+
+    trigger: Callable[[States], Any]
+    runs_after_skip: bool = True
+
+    def __call__(self, states: States) -> bool:
+        return bool(self.trigger(states))
+
+
+def runs_after_skip(trigger: Callable[[States], Any]) -> Callable[[States], bool]:
     """The same trigger, under which a run begins although an upstream was skipped."""
-
-    def unmet(states: States) -> str | None:
-        return None if trigger(states) else "it was not met."
-
-    return Trigger(getattr(trigger, "name", "runs_after_skip"), unmet, runs_after_skip=True)
+    return _AfterSkip(trigger)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -127,22 +148,48 @@ def end_before_begin(
     run_id: str,
     parameters: Mapping[str, Any],
     upstreams: Sequence[Upstream],
+    is_resumed: Callable[[], bool] = lambda: False,
 ) -> State[Any] | None:
-    """The state that a run ends in whose upstreams, all final, do not let it begin; None if they do."""
+    """The state that a run goes into whose upstreams, all final, do not let it begin; None if they do.
+
+    `is_resumed`: whether somebody has resumed the run, which is asked only if it matters.
+    """
     states = dict(_edges(run_id, parameters, upstreams))
+    return end_by_skip(trigger, states) or end_by_trigger(trigger, states, is_resumed)
+
+
+def end_by_skip(trigger: Callable[[States], Any] | None, states: States) -> State[Any] | None:
+    """COMPLETED named Skipped for a run that waited for a skipped one, unless its trigger says otherwise; else None."""
     was_skipped = any(state.name == "Skipped" and state.is_completed() for state in states.values())
-    if was_skipped and not getattr(trigger, "runs_after_skip", False):
-        return Completed(name="Skipped", message=SKIPPED)
+    if not was_skipped or getattr(trigger, "runs_after_skip", False):
+        return None
+    return Completed(name="Skipped", message=SKIPPED)
+
+
+def end_by_trigger(
+    trigger: Callable[[States], Any] | None, states: States, is_resumed: Callable[[], bool] = lambda: False
+) -> State[Any] | None:
+    """The state that a run goes into since its trigger is not met; None if it is, or if there is none."""
     if trigger is None:
         return None
+    token = _is_resumed.set(is_resumed)
     try:
         is_met = trigger(states)
     except ENDRUN as end:
-        state: State[Any] = end.state
-        return state
+        return _without_a_body(end.state)
     except Exception as error:  # noqa: BLE001 - a trigger is user code: it is this run that ends by it
         return _failed(f"Unexpected error while checking task trigger: {error!r}")
+    finally:
+        _is_resumed.reset(token)
     return None if is_met else _failed("Trigger failed")
+
+
+def _without_a_body(state: State[Any]) -> State[Any]:
+    """The state, or a failure where only an attempt can bring a run there: the rules would refuse it for good."""
+    is_result = state.is_completed() and state.name not in WITHOUT_A_BODY
+    if is_result or state.type in IN_BODY or state.is_pending():
+        return _failed(f"A trigger cannot make a run {state.name}.")
+    return state
 
 
 def _edges(

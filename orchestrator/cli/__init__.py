@@ -43,6 +43,8 @@ COMMANDS = {
     "config show": ("orchestrator.cli.config:show", "Show every setting, its value, and where it came from."),
     "demo": ("orchestrator.cli.demo:demo", "Do real work on a Redis and workers of its own."),
     "doctor": ("orchestrator.cli.doctor:doctor", "Check every invariant of what is in Redis."),
+    "graph": ("", "Look at graphs."),
+    "graph show": ("orchestrator.cli.graph:show", "Show a graph that a module has drawn."),
     "limits": ("", "Look at limits, and set them."),
     "limits delete": ("orchestrator.cli.limits:delete", "Delete a limit: everybody who waits for it goes on."),
     "limits list": ("orchestrator.cli.limits:list_limits", "List all limits: slots, who holds them, how many wait."),

@@ -7,12 +7,27 @@ from orchestrator import get_run_context, get_run_logger, set_progress, task
 from shared.ids import new_id
 from shared.states import Completed, Failed, State
 from worker.engine import run_task, run_task_async
-from worker.triggers import all_failed, any_failed
+from worker.signals import LOOP
+from worker.triggers import all_failed, any_failed, manual_only
 
 
 @task
 def plus_one(x: int) -> int:
     return x + 1
+
+
+@task
+def adds(values: list[int], more: int = 0, *, count: bool = False) -> int:
+    """The sum of it all, or how many there are."""
+    return len(values) if count else sum(values) + more
+
+
+@task
+def opens(path: str) -> int:
+    """Waits until there is this file."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return 1
 
 
 @task
@@ -65,6 +80,20 @@ def mourns(found: object) -> object:
     return found
 
 
+@task(trigger=manual_only)
+def by_hand(value: int) -> int:
+    return value
+
+
+@task
+def doubles_until(most: int) -> int:
+    """Twice what it gave before, until that is enough: calls itself in a loop."""
+    value = 2 * (get_run_context().task_loop_result or 1)
+    if value < most:
+        raise LOOP(result=value)
+    return int(value)
+
+
 @task
 def skips() -> State[None]:
     return Completed(name="Skipped", data=None)
@@ -78,6 +107,16 @@ def cautious(_spec: object, _old: State[object], new: State[object]) -> State[ob
 @task(state_handlers=[cautious])
 def hopes() -> int:
     return 1
+
+
+def hasty(_spec: object, old: State[object], _new: State[object]) -> State[object] | None:
+    """Takes a run for done before it has begun."""
+    return Completed(data=1) if old.is_pending() else None
+
+
+@task(state_handlers=[hasty])
+def dreams(value: object) -> object:
+    return value
 
 
 @task(limit=1)

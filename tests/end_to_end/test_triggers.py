@@ -6,8 +6,20 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator
-from tests.end_to_end.inline_bodies import alone, fails, hopes, mourns, plus_one, repairs, skips
+from tests.end_to_end.inline_bodies import (
+    alone,
+    by_hand,
+    doubles_until,
+    dreams,
+    fails,
+    hopes,
+    mourns,
+    plus_one,
+    repairs,
+    skips,
+)
 from tests.support.fleets import Fleets, told
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +43,21 @@ def test_a_run_whose_trigger_is_not_met_fails_without_a_start(baton: Orchestrato
     assert (end_of(future), baton.get_run(future.run_id).start_time) == (("TriggerFailed", message), None)
 
 
+def test_a_manual_run_pauses_until_somebody_resumes_it(baton: Orchestrator) -> None:
+    future = by_hand.submit(plus_one.submit(1))
+    eventually(lambda: future.get_state().is_paused())
+    baton.resume(future.run_id)
+    assert (future.result(20), [name for name, _ in told(baton, future.run_id)]) == (
+        2,
+        ["Pending", "Paused", "Pending", "Running", "Completed"],
+    )
+
+
+def test_a_loop_stays_in_its_attempt(baton: Orchestrator) -> None:
+    future = doubles_until.submit(20)
+    assert (future.result(20), baton.get_run(future.run_id).attempt) == (32, 1)
+
+
 def test_what_waits_for_a_skipped_run_is_skipped(baton: Orchestrator) -> None:
     future = plus_one.submit(skips.submit())
     name, message = end_of(future)
@@ -44,6 +71,12 @@ def test_what_a_handler_makes_of_a_state_is_recorded(baton: Orchestrator) -> Non
         ("Failed", "not good enough"),
         ["Pending", "Running", "Failed"],
     )
+
+
+@pytest.mark.usefixtures("baton")
+def test_what_a_handler_wants_against_the_rules_fails_the_run_and_not_its_worker() -> None:
+    ends = [end_of(dreams.submit(plus_one.submit(1))) for _ in range(2)]
+    assert ends == [("Failed", "Only a running attempt can complete a run.")] * 2
 
 
 def test_runs_of_a_limited_task_are_alone(baton: Orchestrator, tmp_path: Path) -> None:

@@ -105,11 +105,11 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Call():
-                about = in_body(place.context(self.parameters))
+                about = in_body(self.around_body(place))
                 with run_context(about), place.guard(about.fence, step.seconds), self.prints(), self.in_transaction():
                     answer = await self._call(step)
             case Next(stream):
-                about = place.context(self.parameters)
+                about = self.around_body(place)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
                     answer = await self._advance(stream)
             case Ask(fn, args):
@@ -135,7 +135,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         return answer
 
     async def _do(self, place: Place, step: Do) -> Any:
-        about = place.context(self.parameters)
+        about = self.around_body(place)
         with run_context(about):
             if step.kind != "wait":
                 return await self._do_soon(step)
@@ -181,7 +181,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
     @asynccontextmanager
     async def setup_run_context(self, client: RunLedger | None = None) -> AsyncIterator[None]:  # noqa: ARG002 - as it is known
         """Make the run that of the code in the block: its context, its tags, and where its prints go."""
-        with run_context(self.place.context(self.parameters)), self.prints():
+        with run_context(self.around_body(self.place)), self.prints():
             yield
 
     @asynccontextmanager

@@ -12,11 +12,11 @@ from inspect import signature
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
-from shared.errors import InvalidCall, ParameterBindError, TerminationSignal
+from shared.errors import ENDRUN, InvalidCall, ParameterBindError, TerminationSignal
 from shared.outcomes import exception_to_failed_state
 from shared.results import record_of
 from shared.specs import FlowSpec
-from shared.states import Cancelled, Completed, Running, State
+from shared.states import Cancelled, Completed, Pending, Running, State
 from worker.engine.beginning import Dependencies, begun
 from worker.engine.handlers import handled
 from worker.engine.inline import InlineRun
@@ -80,7 +80,10 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
         """The life of the run; the state that then holds."""
         handlers = self.spec.state_handlers
         steps = self._life_steps()
-        return handled(steps, self.spec, handlers, lambda: self._state) if handlers else steps
+        if not handlers:
+            return steps
+        # What the fleet hands out was PENDING, whatever it is since.
+        return handled(steps, self.spec, handlers, lambda: self._state or Pending())
 
     def _life_steps(self) -> Steps:
         """Inputs, attempts as long as the rules answer with another one here, the end; the state that then holds."""
@@ -187,12 +190,14 @@ class BaseTaskRunEngine(TransactionStages[P, R]):
         yield from stage  # out here, so that what is raised in it has not the body's error as its context
         return None
 
-    def error_steps(self, error: BaseException) -> Generator[Step, Any, object]:
+    def error_steps(self, error: BaseException) -> Generator[Step, Any, object]:  # noqa: PLR0911 - one for each kind
         """The outcome of an attempt in which this was raised. An interrupt crashes the run, and not the worker."""
         if isinstance(error, Overran):
             self._overrun = error = error.error
         if isinstance(error, TimeoutError):
             return self.handle_timeout_steps(error)
+        if isinstance(error, ENDRUN):
+            return self.handle_signal_steps(error)
         if isinstance(error, Unbound):
             return self._end_steps(self.failed_state(error.error))
         if isinstance(error, Abandoned):

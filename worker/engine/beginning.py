@@ -46,9 +46,10 @@ def begun(
     inputs = inputs_of(spec.binding.bind(args, kwargs), wait_for)
     if isinstance(spec, FlowSpec) and known is None and not inputs.sources:
         spec.converted(inputs.parameters)  # what is wrong with them is told before there is a run
-    run = known or _new_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
+    run = known or new_task_run(spec, inputs, new_id() if task_run_id is None else as_id(task_run_id), given)
     named = named_inputs(inputs, dependencies or {}, run.parent)
-    return InlineRun(run, spec, recorder, given.get("cancel_event"), named), inputs
+    is_resumed = bool(given.get("resume"))
+    return InlineRun(run, spec, recorder, given.get("cancel_event"), named, is_resumed=is_resumed), inputs
 
 
 def _stored(run: TaskRun | None) -> Mapping[str, Any]:
@@ -57,7 +58,7 @@ def _stored(run: TaskRun | None) -> Mapping[str, Any]:
     return stored if stored and not references_in(dict(stored)) else {}
 
 
-def _new_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mapping[str, Any]) -> TaskRun:
+def new_task_run(spec: TaskSpec[..., Any], inputs: Inputs, run_id: str, given: Mapping[str, Any]) -> TaskRun:
     """A run that is not recorded yet."""
     handed_down = inherited()
     flow = given.get("flow_run_id") or handed_down.get("flow")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
@@ -12,10 +13,12 @@ from shared.specs import TaskLike, TaskSpec
 from shared.state_types import StateType
 from shared.states import State
 from shared.transactions import inside
+from worker.context import RunContext
 from worker.engine.place import Place
 from worker.inputs import Inputs
 from worker.prints import logged_prints
 from worker.run_transactions import RunTransaction
+from worker.signals import LOOP
 
 HOOKS_OF: Final[Mapping[StateType, str]] = {
     StateType.RUNNING: "on_running",
@@ -60,6 +63,9 @@ class EngineCore(Generic[P, R]):
         """The interrupt that ended the run: who runs it inline raises it again."""
         self.streams = False
         """True if a generator's items are handed out as they come."""
+        self.looped: LOOP | None = None
+        """What asked for the function to be called again in the same attempt, last."""
+        self.loop_count = 1
         self._place = place
         self._state = place.state if place is not None else None
         self._overrun: TimeoutError | None = None
@@ -164,6 +170,13 @@ class EngineCore(Generic[P, R]):
         """What every line of the run's log carries."""
         context = self.place.context()
         return {"run_id": context.run_id, "task": context.task, "attempt": context.attempt}
+
+    def around_body(self, place: Place) -> RunContext:
+        """What the body that is called now may ask."""
+        about = place.context(self.parameters)
+        if self.looped is None:
+            return about
+        return replace(about, task_loop_count=self.loop_count, task_loop_result=self.looped.result)
 
     def prints(self) -> AbstractContextManager[None]:
         """Around the body, in its run's context: where its prints go."""

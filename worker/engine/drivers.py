@@ -95,7 +95,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         if isinstance(step, Propose):  # with the next one all that most runs ask for
             return place.propose(step.state, step.retriable)
         if isinstance(step, Call):
-            about = in_body(place.context(self.parameters))
+            about = in_body(self.around_body(place))
             with run_context(about), place.guard(about.fence, step.seconds):
                 if not self.spec.log_prints and self.transaction is None:
                     return call(step)
@@ -104,7 +104,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         return self._perform_other(place, step)
 
     def _do(self, place: Place, step: Do) -> Any:
-        about = place.context(self.parameters)
+        about = self.around_body(place)
         around: AbstractContextManager[None] = nullcontext()
         if step.kind in ("hook", "ahook"):
             around = place.around_hook()
@@ -154,7 +154,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
     @contextmanager
     def setup_run_context(self, client: RunLedger | None = None) -> Iterator[None]:  # noqa: ARG002 - as it is known
         """Make the run that of the code in the block: its context, its tags, and where its prints go."""
-        with run_context(self.place.context(self.parameters)), self.prints():
+        with run_context(self.around_body(self.place)), self.prints():
             yield
 
     @contextmanager
@@ -261,7 +261,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         answer: Any = None
         match step:
             case Next(stream):
-                about = place.context(self.parameters)
+                about = self.around_body(place)
                 with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
                     answer = advance(stream)
             case Gather():

@@ -40,7 +40,8 @@ def run_task(
         return_type: "result" for the value, or "state" for the last state, also of a failure. Generators: "result".
         dependencies: ids of runs by parameter, to be recorded as inputs; nothing is waited for because of it.
         context: what the run has from where it is asked for: `tags`, `flow_run_id`, `parent_run`, `correlation_id`,
-            `traceparent`; and `cancel_event`, with an `is_set` that says when to end.
+            `traceparent`; `cancel_event`, with an `is_set` that says when to end; and `resume`, for a run that its
+            trigger has paused.
 
     Raises:
         InvalidValue: no such `return_type`, or no id.

@@ -50,6 +50,8 @@ class InlineRun:
         recorder: Recorder,
         cancel_event: Event | None = None,
         inputs: Named | None = None,
+        *,
+        is_resumed: bool = False,
     ) -> None:
         self.kind: Kind = spec.kind
         self.run = recorder.take(run, spec, inputs or {})
@@ -58,6 +60,7 @@ class InlineRun:
         self._spec = spec
         self._recorder = recorder
         self._cancel_event = cancel_event
+        self._is_resumed = is_resumed
         self._upstreams: list[Upstream] = []
         self._token = self.run.attempt
         self._again: datetime | None = None
@@ -180,7 +183,8 @@ class InlineRun:
         refused = upstreams_done(self, Running(), Facts("attempt", upstreams=self._upstreams), now())
         if refused is not None and refused.state is not None:
             return refused.state
-        ended = end_before_begin(trigger, self.run.id, inputs.parameters, self._upstreams)
+        resumed = self._is_resumed
+        ended = end_before_begin(trigger, self.run.id, inputs.parameters, self._upstreams, lambda: resumed)
         return ended or resolved(inputs.parameters, self._upstreams)
 
     def wakes_at(self, state: State[Any]) -> datetime | None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
+from shared.errors import ENDRUN
 from shared.outcomes import exception_to_crashed_state, exception_to_failed_state, return_value_to_state
 from shared.rules_common import has_tries_left
 from shared.specs import FlowSpec
@@ -15,6 +16,7 @@ from shared.states import Failed, State
 from shared.texts import printable
 from worker.engine.core import EngineCore
 from worker.engine.steps import Ask, Force, Gather, Gathered, Look, Propose, Stage, Step
+from worker.signals import LOOP
 
 NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
 P = ParamSpec("P")
@@ -43,6 +45,17 @@ class OutcomeStages(EngineCore[P, R]):
             yield from self.handle_retry_steps(state)
         else:
             self._state = yield Propose(state)
+
+    def handle_signal_steps(self, signal: ENDRUN) -> Stage:
+        """The function ended by a signal: its state is the outcome. LOOP has it called again, the attempt goes on."""
+        if isinstance(signal, LOOP) and not self.streams:
+            self.looped, self.loop_count = signal, self.loop_count + 1
+            return
+        state = self.returned_state(signal.state)
+        if state.name == "TriggerFailed":
+            self._state = yield Propose(state, retriable=False)
+        else:
+            yield from self.handle_success_steps(state)
 
     def handle_exception_steps(self, error: Exception) -> Generator[Step, Any, bool]:
         """The function raised; True if it is tried again."""

@@ -91,7 +91,9 @@ def words(story: Story, module_server: RedisServer) -> Callable[[str], list[str]
 
 
 def test_every_command_is_asked_here_or_elsewhere() -> None:
-    assert set(ASKED) | {"demo", "server", "worker"} == {words for words, (place, _) in COMMANDS.items() if place}
+    assert set(ASKED) | {"demo", "graph show", "server", "worker"} == {
+        words for words, (place, _) in COMMANDS.items() if place
+    }
 
 
 @pytest.mark.parametrize("command", [words for words in ASKED if words != "completion"])

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator import allow_failure, task, unmapped
-from orchestrator.graphs import Graph, Node, current_graph
+from orchestrator.graph_nodes import Node
+from orchestrator.graphs import Graph, current_graph
 from shared.edges import Edge
 from shared.errors import InvalidCall, InvalidValue, ParameterBindError
 

@@ -130,6 +130,28 @@ def test_what_waits_for_a_skipped_run_is_skipped_unless_it_says_otherwise() -> N
     )
 
 
+def test_a_function_under_which_a_run_begins_after_a_skip_says_no_in_the_usual_words() -> None:
+    never = triggers.runs_after_skip(lambda _states: False)
+    assert told(never, ended(Completed, name="Skipped")) == ("TriggerFailed", "Trigger failed")
+
+
+def test_a_manual_run_pauses_until_it_is_resumed() -> None:
+    @task(key="triggers.manual", trigger=triggers.manual_only)
+    def manual(value: int) -> int:
+        return value
+
+    def run(**context: Any) -> State[Any]:
+        parameters = {"value": ended(Completed, data=1)}
+        state: State[Any] = run_task(manual, parameters=parameters, return_type="state", context=context)
+        return state
+
+    states = run(), run(resume=True)
+    assert [(state.name, state.message) for state in states] == [
+        ("Paused", 'Trigger function is "manual_only"'),
+        ("Completed", None),
+    ]
+
+
 def test_a_failed_trigger_is_raised_as_the_error_of_the_upstream() -> None:
     @task(key="triggers.never", trigger=triggers.all_failed)
     def never(value: object) -> object:
