@@ -1,6 +1,5 @@
 """Another worker that takes over all runs of the stories, until they have ended."""
 
-from dataclasses import replace
 
 from shared.commands import Claim, Outcome
 from shared.ledger import RunLedger
@@ -48,4 +47,4 @@ def started(ledger: RunLedger, claim: Claim) -> Claim:
         return claim
     begun = ledger.propose(claim.run_id, RUNNING, "start", token=claim.token, worker="last")
     assert begun.tag == "OK"
-    return replace(claim, token=begun.token)
+    return claim._replace(token=begun.token)
