@@ -12,9 +12,9 @@ import redis
 from orchestrator import Orchestrator, as_completed
 from shared import keys
 from shared.runs import TaskRun
+from tests.bench.costs import begin_beside, overhead
 from tests.bench.fleets import QUEUE, ROOT, baton_worker, drained_by_baton
 from tests.bench.noop_tasks import echo, linger, noop
-from tests.bench.storage import begin_beside
 from tests.support.fleets import in_thread
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
@@ -189,6 +189,7 @@ def _took(work: Callable[[], object]) -> float:
 WORKLOADS = (
     Workload("depth", "begin beside 1,000 queued runs, p99", "us", "", 1000, begin_beside),
     Workload("depth", "begin beside 1,000,000 queued runs, p99", "us", "1.5 x the above", 1_000_000, begin_beside, 1),
+    Workload("overhead", "an execution without Redis and body", "us", "60", 5000, overhead),
     Workload("workers", "drain with 1 process", "/s", "", 1, drain_with),
     Workload("workers", "drain with 2 processes", "/s", "1.5 x the above", 2, drain_with),
     Workload("workers", "drain with 4 processes", "/s", "", 4, drain_with),
