@@ -82,7 +82,7 @@ def page(facts: Mapping[str, Any], measured: Contest, rows: Alone, times: int) -
     releases = ", ".join(f"{name} {version}" for name, version in facts["peers"].items())
     load = facts["load"][0]
     made = f"Made on {facts['made']} with Python {facts['python']} and Redis {facts['redis']}; {times} times each."
-    parts = [f"{made} Redis, producer and workers share {facts['cores']} cores. Releases: {releases}."]
+    parts = [f"{made} Redis, producer and workers share {facts['cores']} cores. Peers: {releases or 'none'}."]
     if load > facts["cores"]:
         parts.append(f"The machine was busy with other work (load {load}): the ratios tell more than the figures.")
     failed = void(measured)

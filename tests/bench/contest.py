@@ -44,25 +44,25 @@ class Peer:
     drained: int = 5000
     floor: int = 0
     stop: int = signal.SIGTERM
-    note: str = ""
 
 
 BATON = Peer("baton", "baton_peer", "baton worker -m baton_peer -q bench --concurrency {n}", drained=10_000)
 _HIREDIS = "redis[hiredis]"
+_FOR_CELERY = ("celery[redis]", _HIREDIS, "packaging")
 _CELERY = "celery -A celery_peer worker -l WARNING -c {n}"
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("rq", "rq_peer", "rq worker-pool -w rq.SimpleWorker -n {n} bench", drained=1000, floor=120),
+        Peer("rq", "rq_peer", "rq worker-pool -w rq.SimpleWorker -n {n} bench", drained=1000, floor=80),
         Peer("rq-fork", "rq_peer", "rq worker-pool -n {n} bench", drained=250, floor=20),
-        Peer("celery", "celery_peer", _CELERY, ("celery[redis]", _HIREDIS, "packaging"), drained=3000, floor=300),
+        Peer("celery", "celery_peer", _CELERY, _FOR_CELERY, drained=2000, floor=150),
         Peer(
             "celery-threads",
             "celery_peer",
             f"{_CELERY} -P threads",
-            ("celery[redis]", _HIREDIS, "packaging"),
-            drained=3000,
-            floor=250,
+            _FOR_CELERY,
+            drained=2000,
+            floor=150,
         ),
         Peer("dramatiq", "dramatiq_peer", "dramatiq dramatiq_peer -p {n}", ("dramatiq[redis]", _HIREDIS), floor=600),
         Peer(
@@ -72,7 +72,6 @@ PEERS = {
             ("huey", _HIREDIS),
             floor=600,
             stop=signal.SIGINT,
-            note="Huey takes a task off its queue before it runs it: a crash loses it.",
         ),
     )
 }

@@ -4,12 +4,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
-from orchestrator import Orchestrator, as_completed
+from orchestrator import Orchestrator, RunFuture, as_completed
 from shared import keys
 from shared.runs import TaskRun
 from tests.bench.costs import begin_beside, overhead
@@ -46,12 +47,12 @@ class Workload:
 def drain_with(server: RedisServer, processes: int) -> float:
     """How many no-op runs a second so many processes drain."""
     runs = 10_000
-    with Orchestrator(server.url) as baton:
+    with Orchestrator(server.url) as baton, server.client() as client:
         baton.pause_queue(QUEUE)
         futures = baton.submit_many((task, {}) for _ in range(runs))
         with baton_worker(server, processes=processes):
             baton.resume_queue(QUEUE)
-            return runs / _working_time([future.run_id for future in futures], baton)
+            return runs / _working_time(futures, client)
 
 
 def round_trip_of(server: RedisServer, size: int) -> float:
@@ -83,32 +84,32 @@ def beside_a_long_run(server: RedisServer, runs: int) -> float:
         AssertionError: nothing was given back, so the long run held up others.
     """
     with baton_worker(server, processes=2), Orchestrator(server.url) as baton, server.client() as client:
-        warm = baton.submit_many((task, {}) for _ in range(runs))
-        warm.result(60)
-        without, _ = _short_ones(baton, runs, seconds=0)
-        taken, ids = _short_ones(baton, runs, seconds=5)
-        rows = [client.llen(keys.run_part(run_id, "history")) for run_id in ids]
-        if max(rows) == 3:
+        baton.submit_many((task, {}) for _ in range(runs)).result(60)
+        without, _ = _short_ones(baton, client, runs, seconds=0)
+        taken, given_back = _short_ones(baton, client, runs, seconds=5)
+        if not given_back:
             raise AssertionError("no run that waited behind the long one was given back")
         return taken / without
 
 
-def _short_ones(baton: Orchestrator, runs: int, seconds: float) -> tuple[float, list[str]]:
+def _short_ones(
+    baton: Orchestrator, client: "redis.Redis[str]", runs: int, seconds: float
+) -> tuple[float, Sequence[str]]:
+    """How long the short ones took, and which of them were given back."""
+    client.delete(keys.FINISHED + QUEUE)
     baton.pause_queue(QUEUE)
-    head = [(task, {})] * 9
-    futures = baton.submit_many([*head, (lasting, {"seconds": seconds}), *[(task, {})] * (runs - 9)])
-    short = [future.run_id for number, future in enumerate(futures) if number != 9]
+    futures = baton.submit_many([*[(task, {})] * 9, (lasting, {"seconds": seconds}), *[(task, {})] * (runs - 9)])
+    short = [*futures[:9], *futures[10:]]
     baton.resume_queue(QUEUE)
-    taken = _working_time(short, baton)
-    futures.result(60)
-    return taken, short
+    taken = _working_time(short, client)
+    futures[9].result(60)
+    return taken, [run.run_id for run in short if client.llen(keys.run_part(run.run_id, "history")) > 3]
 
 
-def _working_time(run_ids: list[str], baton: Orchestrator) -> float:
-    """Wait for these runs; from the first start to the last end."""
-    for run_id in run_ids:
-        baton.future(run_id).result(60)
-    runs = [baton.future(run_id).task_run for run_id in run_ids]
+def _working_time(futures: Sequence[RunFuture[Any]], client: "redis.Redis[str]") -> float:
+    """Wait until as many runs have finished; from the first start to the last end of these."""
+    eventually(lambda: client.zcard(keys.FINISHED + QUEUE) >= len(futures), 60)
+    runs = [future.task_run for future in futures]
     return max(_ended(run) for run in runs) - min(run.start_time.timestamp() for run in runs if run.start_time)
 
 
@@ -196,7 +197,7 @@ WORKLOADS = (
     Workload("payload", "round trip with 1 KB", "ms", "", 1000, round_trip_of),
     Workload("payload", "round trip with 10 KB", "ms", "", 10_000, round_trip_of),
     Workload("payload", "round trip with 100 KB", "ms", "", 100_000, round_trip_of),
-    Workload("payload", "round trip with 1 MB", "ms", "", 1_000_000, round_trip_of),
+    Workload("payload", "round trip with 250 KB", "ms", "", 250_000, round_trip_of),
     Workload("futures", "10,000 open futures, from the last end to the last result", "s", "1", 10_000, futures_baton),
     Workload("long", "1,000 short runs beside one of 5 s: times longer", "x", "1.5", 1000, beside_a_long_run),
     Workload("idle", "calls of an idle worker", "/s", "1.5", 0, idle_worker, 1),
