@@ -23,17 +23,21 @@ Contest = dict[str, dict[str, list[float]]]
 Alone = list[tuple[str, str, str, list[float]]]
 
 
-def contest(peers: Sequence[Peer], venvs: Path, wanted: Sequence[str], times: int) -> Contest:
-    """All figures of Baton and these peers."""
+def contest(peers: Sequence[Peer], venvs: Path, wanted: Sequence[str], times: int) -> tuple[Contest, dict[str, str]]:
+    """All figures of Baton and these peers, and of peers that are void why they are."""
     measured: Contest = {peer.name: defaultdict(list) for peer in peers}
+    failed: dict[str, str] = {}
     for name, figures in hold(peers, venvs, wanted, times):
+        if isinstance(figures, Exception):
+            failed[name] = str(figures)
+            continue
         click.echo(f"{name}: {', '.join(f'{key} {value:,.2f}' for key, value in figures.items())}", err=True)
         for key, value in figures.items():
             measured[name][key].append(value)
-    return measured
+    return measured, too_slow(measured) | failed
 
 
-def void(measured: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, str]:
+def too_slow(measured: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, str]:
     """Peers that drained so few runs that their set-up has to be wrong, and what is told of them."""
     drained = {name: statistics.median(measured[name]["drain"]) for name in measured if "drain" in measured[name]}
     return {
@@ -77,7 +81,7 @@ def about(peers: Sequence[Peer], venvs: Path) -> dict[str, Any]:
     }
 
 
-def page(facts: Mapping[str, Any], measured: Contest, rows: Alone, times: int) -> str:
+def page(facts: Mapping[str, Any], measured: Contest, void: Mapping[str, str], rows: Alone, times: int) -> str:
     """The part of `docs/performance.md` that is measured."""
     releases = ", ".join(f"{name} {version}" for name, version in facts["peers"].items())
     load = facts["load"][0]
@@ -85,9 +89,8 @@ def page(facts: Mapping[str, Any], measured: Contest, rows: Alone, times: int) -
     parts = [f"{made} Redis, producer and workers share {facts['cores']} cores. Peers: {releases or 'none'}."]
     if load > facts["cores"]:
         parts.append(f"The machine was busy with other work (load {load}): the ratios tell more than the figures.")
-    failed = void(measured)
     if measured:
-        parts += [report.comparison(measured, failed), report.spread(measured)]
+        parts += [report.comparison(measured, void), report.spread(measured)]
     if rows:
         parts.append(report.alone(rows))
     return "\n\n".join(parts)
@@ -145,14 +148,14 @@ def main(
     systems = [BATON, *others]
     facts = about(others, venvs)
     wanted = [name for name in names if name in MEASURES]
-    measured = contest(systems, venvs, wanted, times) if wanted else {}
+    measured, void = contest(systems, venvs, wanted, times) if wanted else ({}, {})
     rows = alone([workload for workload in WORKLOADS if workload.name in names], times)
-    text = page(facts, measured, rows, times)
+    text = page(facts, measured, void, rows, times)
     click.echo(text)
     if json_file:
-        json_file.write_text(json.dumps({**facts, "contest": measured, "alone": rows}, indent=1) + "\n")
+        json_file.write_text(json.dumps({**facts, "contest": measured, "void": void, "alone": rows}, indent=1) + "\n")
     if svg_file and measured:
-        svg_file.write_text(report.chart(measured, void(measured)))
+        svg_file.write_text(report.chart(measured, void))
     if page_file:
         write_into(page_file, text)
 

@@ -237,16 +237,23 @@ def check_honesty(client: "redis.Redis[str]", runs: int) -> None:
         raise AssertionError(f"{told} transitions were published of {runs} runs")
 
 
-def hold(peers: Sequence[Peer], venvs: Path, wanted: Sequence[str], times: int) -> Iterator[tuple[str, Figures]]:
+def hold(
+    peers: Sequence[Peer], venvs: Path, wanted: Sequence[str], times: int
+) -> Iterator[tuple[str, Figures | Exception]]:
     """Measure so many times, each time one after the other, so that a slow minute of the machine is nobody's own.
 
-    Gives the peer's name and its figures as they come.
+    Gives the peer's name and its figures as they come, or why there are none: a peer that fails ends nobody's run.
     """
     programs = {peer.name: environment_of(peer, venvs) for peer in peers}
     for _ in range(times):
         for name in wanted:
             for peer in peers:
-                yield peer.name, _once(MEASURES[name], peer, programs[peer.name])
+                try:
+                    yield peer.name, _once(MEASURES[name], peer, programs[peer.name])
+                except (AssertionError, RuntimeError) as error:
+                    if peer is BATON:
+                        raise
+                    yield peer.name, error
 
 
 def _once(measure: Callable[[Rig], Figures], peer: Peer, programs: Path) -> Figures:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report
-from tests.bench.__main__ import BEGIN, END, void, write_into
+from tests.bench.__main__ import BEGIN, END, too_slow, write_into
 
 MEASURED = {
     "baton": {"drain": [3000.0, 4000.0, 5000.0], "p50": [1.0, 2.0, 3.0]},
@@ -23,7 +23,7 @@ def test_a_ratio_says_how_many_times_better_baton_is() -> None:
 
 
 def test_a_peer_below_its_floor_is_void_and_compared_with_nothing() -> None:
-    failed = void(MEASURED)
+    failed = too_slow(MEASURED)
     table = report.comparison(MEASURED, failed)
     assert (list(failed), table.splitlines()[0], table.splitlines()[-1]) == (
         ["huey"],
