@@ -131,6 +131,12 @@ FOLDER = Path(tempfile.gettempdir()) / "baton-bench-peers"
 @click.option("--times", default=3, show_default=True, help="Measurements per figure.")
 @click.option("--venvs", default=FOLDER, show_default=True, type=Path, help="Where peers' environments are kept.")
 @click.option("--json", "json_file", type=Path, help="Write all figures to this file.")
+@click.option(
+    "--kept",
+    "kept_file",
+    type=Path,
+    help="A file of --json, for the half (beside peers, or alone) that is not measured now.",
+)
 @click.option("--svg", "svg_file", type=Path, help="Draw the medians into this file.")
 @click.option("--page", "page_file", type=Path, help="Write the tables between the marks of this document.")
 def main(
@@ -139,6 +145,7 @@ def main(
     times: int,
     venvs: Path,
     json_file: Path | None,
+    kept_file: Path | None,
     svg_file: Path | None,
     page_file: Path | None,
 ) -> None:
@@ -146,10 +153,13 @@ def main(
     names = chosen(only, NAMES, "--only") or NAMES
     others = [PEERS[name] for name in chosen(peers, list(PEERS), "--peers")]
     systems = [BATON, *others]
+    kept = json.loads(kept_file.read_text()) if kept_file else {"contest": {}, "void": {}, "alone": []}
     facts = about(others, venvs)
-    wanted = [name for name in names if name in MEASURES]
-    measured, void = contest(systems, venvs, wanted, times) if wanted else ({}, {})
-    rows = alone([workload for workload in WORKLOADS if workload.name in names], times)
+    measured, void, rows = kept["contest"], kept["void"], kept["alone"]
+    if wanted := [name for name in names if name in MEASURES]:
+        measured, void = contest(systems, venvs, wanted, times)
+    if workloads := [workload for workload in WORKLOADS if workload.name in names]:
+        rows = alone(workloads, times)
     text = page(facts, measured, void, rows, times)
     click.echo(text)
     if json_file:

@@ -17,7 +17,7 @@ from worker.hand import Hand
 from worker.interrupts import Interrupts
 from worker.page import Page
 
-BEGINS = 1000
+BEGINS, STRETCHES = 200, 5
 SUBMITTED_AT_ONCE = 10_000
 _DONE = Outcome("COMPLETED", "Completed", result=b"", retention=86_400, result_retention=86_400)
 
@@ -28,19 +28,27 @@ def keep(text: str) -> None:
 
 
 def begin_beside(server: RedisServer, runs: int) -> float:
-    """The 99th percentile, in microseconds, of ending one run and beginning the next while so many wait."""
+    """The 99th percentile, in microseconds, of ending one run and beginning the next while so many wait.
+
+    That of the calmest stretch of several: what else the machine does only adds.
+    """
     with Orchestrator(server.url) as baton:
         for start in range(0, runs, SUBMITTED_AT_ONCE):
             baton.submit_many((keep, {"text": ""}) for _ in range(start, min(start + SUBMITTED_AT_ONCE, runs)))
     ledger, seat = _seated(server)
+    return min(_stretch(ledger, seat) for _ in range(STRETCHES)) * 1_000_000
+
+
+def _stretch(ledger: RunLedger, seat: Seat) -> float:
     took = []
     reports: list[Report] = []
-    for _ in range(min(BEGINS, runs)):
+    for _ in range(BEGINS):
         began = time.perf_counter()
         claims = ledger.cycle(seat, reports, 1).claims
         took.append(time.perf_counter() - began)
         reports = [Report(claim.run_id, claim.token, _DONE) for claim in claims]
-    return sorted(took)[int(len(took) * 0.99)] * 1_000_000
+    ledger.cycle(seat, reports, 0)
+    return sorted(took)[int(len(took) * 0.99)]
 
 
 def overhead(server: RedisServer, runs: int) -> float:

@@ -130,12 +130,12 @@ def _ended(run: TaskRun) -> float:
 
 
 def idle_worker(server: RedisServer, _size: int) -> float:
-    """Calls a second of a worker process that has nothing to do."""
+    """Commands a second of a worker process that has nothing to do."""
     return _idle_calls(server)[0]
 
 
 def idle_fleet(server: RedisServer, _size: int) -> float:
-    """Calls a second of what looks after it: beats and housekeeping."""
+    """Commands a second of what looks after it: beats and housekeeping."""
     return _idle_calls(server)[1]
 
 
@@ -200,8 +200,8 @@ WORKLOADS = (
     Workload("payload", "round trip with 250 KB", "ms", "", 250_000, round_trip_of),
     Workload("futures", "10,000 open futures, from the last end to the last result", "s", "1", 10_000, futures_baton),
     Workload("long", "1,000 short runs beside one of 5 s: times longer", "x", "1.5", 1000, beside_a_long_run),
-    Workload("idle", "calls of an idle worker", "/s", "1.5", 0, idle_worker, 1),
-    Workload("idle", "calls of its fleet's housekeeping", "/s", "3", 0, idle_fleet, 1),
+    Workload("idle", "commands of an idle worker", "/s", "1.5", 0, idle_worker, 1),
+    Workload("idle", "commands of its fleet's housekeeping", "/s", "3", 0, idle_fleet, 1),
     Workload("import", "`import orchestrator`, in times of `import rq`", "x", "1.4", 0, import_ratio),
     Workload("import", "memory of a producer after the import", "MB", "55", 0, producer_mb),
 )
