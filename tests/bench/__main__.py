@@ -74,7 +74,7 @@ def about(peers: Sequence[Peer], venvs: Path) -> dict[str, Any]:
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),
-        "load": [round(load, 1) for load in os.getloadavg()],
+        "load": round(max(os.getloadavg()), 1),
         "python": platform.python_version(),
         "redis": redis_version,
         "peers": {peer.name: version_of(peer, environment_of(peer, venvs)) for peer in peers},
@@ -84,11 +84,13 @@ def about(peers: Sequence[Peer], venvs: Path) -> dict[str, Any]:
 def page(facts: Mapping[str, Any], measured: Contest, void: Mapping[str, str], rows: Alone, times: int) -> str:
     """The part of `docs/performance.md` that is measured."""
     releases = ", ".join(f"{name} {version}" for name, version in facts["peers"].items())
-    load = facts["load"][0]
     made = f"Made on {facts['made']} with Python {facts['python']} and Redis {facts['redis']}; {times} times each."
     parts = [f"{made} Redis, producer and workers share {facts['cores']} cores. Peers: {releases or 'none'}."]
-    if load > facts["cores"]:
-        parts.append(f"The machine was busy with other work (load {load}): the ratios tell more than the figures.")
+    if facts["load"] > facts["cores"] + 1:
+        busy = (
+            f"The machine was busy with other work too (load {facts['load']}), so these figures are worse than they are"
+        )
+        parts.append(f"{busy} on a calm one, the more so the more processes take part.")
     if measured:
         parts += [report.comparison(measured, void), report.spread(measured)]
     if rows:
@@ -154,12 +156,12 @@ def main(
     others = [PEERS[name] for name in chosen(peers, list(PEERS), "--peers")]
     systems = [BATON, *others]
     kept = json.loads(kept_file.read_text()) if kept_file else {"contest": {}, "void": {}, "alone": []}
-    facts = about(others, venvs)
     measured, void, rows = kept["contest"], kept["void"], kept["alone"]
     if wanted := [name for name in names if name in MEASURES]:
         measured, void = contest(systems, venvs, wanted, times)
     if workloads := [workload for workload in WORKLOADS if workload.name in names]:
         rows = alone(workloads, times)
+    facts = about(others, venvs)
     text = page(facts, measured, void, rows, times)
     click.echo(text)
     if json_file:

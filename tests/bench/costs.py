@@ -1,10 +1,8 @@
-"""What a begin costs beside many runs that wait, and what an execution costs without Redis."""
+"""What a begin costs beside many runs that wait."""
 
-import statistics
 import time
 
 from orchestrator import Orchestrator, task
-from shared.clock import monotonic
 from shared.commands import Outcome, Report, Seat
 from shared.connect import connect
 from shared.ledger import RunLedger
@@ -12,10 +10,6 @@ from shared.settings import Settings
 from shared.upkeep import Pulse
 from tests.bench.fleets import QUEUE
 from tests.support.server import RedisServer
-from worker.attempt import execute
-from worker.hand import Hand
-from worker.interrupts import Interrupts
-from worker.page import Page
 
 BEGINS, STRETCHES = 200, 5
 SUBMITTED_AT_ONCE = 10_000
@@ -49,24 +43,6 @@ def _stretch(ledger: RunLedger, seat: Seat) -> float:
         reports = [Report(claim.run_id, claim.token, _DONE) for claim in claims]
     ledger.cycle(seat, reports, 0)
     return sorted(took)[int(len(took) * 0.99)]
-
-
-def overhead(server: RedisServer, runs: int) -> float:
-    """Microseconds, median of the batches, from a claim to its report: all that a run costs but Redis and its body."""
-    settings = Settings(redis_url=server.url)
-    with Orchestrator(server.url) as baton:
-        baton.submit_many((keep, {"text": ""}) for _ in range(runs))
-    ledger, seat = _seated(server)
-    page = Page()
-    page.beaten(monotonic())
-    hand, interrupts = Hand(ledger, seat, page, settings), Interrupts(page)
-    took = []
-    while claims := ledger.cycle(seat, [], settings.begin_ahead).claims:
-        began = time.perf_counter()
-        for claim in claims:
-            execute(claim, hand, page, interrupts, settings)
-        took.append((time.perf_counter() - began) / len(claims))
-    return statistics.median(took) * 1_000_000
 
 
 def _seated(server: RedisServer) -> tuple[RunLedger, Seat]:

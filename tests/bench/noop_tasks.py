@@ -1,5 +1,6 @@
 """What the benchmarks of Baton alone run: bodies that do nothing or only wait."""
 
+import asyncio
 import time
 
 from orchestrator import task
@@ -8,6 +9,12 @@ from orchestrator import task
 @task
 def noop() -> None:
     """Nothing."""
+
+
+@task
+async def nap() -> None:
+    """Wait for 100 ms, as for an answer of somebody else."""
+    await asyncio.sleep(0.1)
 
 
 @task

@@ -13,15 +13,17 @@ import redis
 from orchestrator import Orchestrator, RunFuture, as_completed
 from shared import keys
 from shared.runs import TaskRun
-from tests.bench.costs import begin_beside, overhead
+from tests.bench.costs import begin_beside
+from tests.bench.engine import engine_overhead
 from tests.bench.fleets import QUEUE, ROOT, baton_worker, drained_by_baton
-from tests.bench.noop_tasks import echo, linger, noop
+from tests.bench.noop_tasks import echo, linger, nap, noop
 from tests.support.fleets import in_thread
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
 
 Measure = Callable[[RedisServer, int], float]
 task = noop.with_options(queue=QUEUE)
+napping = nap.with_options(queue=QUEUE)
 lasting = linger.with_options(queue=QUEUE)
 echoing = echo.with_options(queue=QUEUE)
 IDLE_SECONDS = 10
@@ -64,6 +66,13 @@ def round_trip_of(server: RedisServer, size: int) -> float:
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+def async_baton(server: RedisServer, runs: int) -> float:
+    """From the submit to the last result of runs that wait for 100 ms each, on one process with a slot for each."""
+    with baton_worker(server, "--async-slots", str(runs)), Orchestrator(server.url) as baton:
+        napping.submit().result(10)
+        return _took(lambda: baton.submit_many((napping, {}) for _ in range(runs)).result(60))
 
 
 def futures_baton(server: RedisServer, runs: int) -> float:
@@ -190,7 +199,7 @@ def _took(work: Callable[[], object]) -> float:
 WORKLOADS = (
     Workload("depth", "begin beside 1,000 queued runs, p99", "us", "", 1000, begin_beside),
     Workload("depth", "begin beside 1,000,000 queued runs, p99", "us", "1.5 x the above", 1_000_000, begin_beside, 1),
-    Workload("overhead", "an execution without Redis and body", "us", "60", 5000, overhead),
+    Workload("engine", "an execution without Redis and body", "us", "60", 20_000, engine_overhead),
     Workload("workers", "drain with 1 process", "/s", "", 1, drain_with),
     Workload("workers", "drain with 2 processes", "/s", "1.5 x the above", 2, drain_with),
     Workload("workers", "drain with 4 processes", "/s", "", 4, drain_with),
@@ -198,6 +207,7 @@ WORKLOADS = (
     Workload("payload", "round trip with 10 KB", "ms", "", 10_000, round_trip_of),
     Workload("payload", "round trip with 100 KB", "ms", "", 100_000, round_trip_of),
     Workload("payload", "round trip with 250 KB", "ms", "", 250_000, round_trip_of),
+    Workload("async", "100 async runs of 100 ms on one process", "s", "0.5", 100, async_baton),
     Workload("futures", "10,000 open futures, from the last end to the last result", "s", "1", 10_000, futures_baton),
     Workload("long", "1,000 short runs beside one of 5 s: times longer", "x", "1.5", 1000, beside_a_long_run),
     Workload("idle", "commands of an idle worker", "/s", "1.5", 0, idle_worker, 1),

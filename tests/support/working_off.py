@@ -1,6 +1,5 @@
 """Another worker that takes over all runs of the stories, until they have ended."""
 
-
 from shared.commands import Claim, Outcome
 from shared.ledger import RunLedger
 from shared.state_types import TERMINAL_STATES
