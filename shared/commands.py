@@ -151,8 +151,7 @@ class Report(NamedTuple):
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A run that was begun for this worker, or handed to it. `parameters` is an envelope, None if there is none.
 
     `state` is RUNNING; PENDING where the worker has to find out whether it may begin; CANCELLING where it has to end.

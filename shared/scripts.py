@@ -7,6 +7,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
@@ -87,12 +88,16 @@ def _with_key_names(source: str) -> str:
     return _WORD.sub(word, source)
 
 
+@cache
+def _part(name: str) -> str:
+    return _with_key_names((files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8"))
+
+
 def _compose(name: str) -> Script:
-    folder = files("shared") / "lua"
-    first, *others = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_STANDS_ON[name], name)]
+    first, *others = [_part(part) for part in (*_STANDS_ON[name], name)]
     parts = ", ".join(f"'{part}'" for part in keys.RUN_PARTS)
     lines = [f"local PARTS = {{ {parts} }}", first, "return (function()", *others, "end)()", ""]
-    text = _with_key_names("\n".join(lines))
+    text = "\n".join(lines)
     for switch, (here, instead) in _SWITCHES.items():
         if is_off(switch):
             text = text.replace(here, instead)

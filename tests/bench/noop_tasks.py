@@ -1,13 +1,14 @@
-"""What the benchmarks run: bodies that do nothing or only wait, so that only the frameworks are measured."""
+"""What the benchmarks of Baton alone run: bodies that do nothing or only wait."""
 
 import asyncio
+import time
 
 from orchestrator import task
 
 
 @task
 def noop() -> None:
-    """Nothing, for Baton."""
+    """Nothing."""
 
 
 @task
@@ -16,5 +17,13 @@ async def nap() -> None:
     await asyncio.sleep(0.1)
 
 
-def rq_noop() -> None:
-    """Nothing, for RQ."""
+@task
+def linger(seconds: float) -> None:
+    """Keep a worker for as long."""
+    time.sleep(seconds)
+
+
+@task
+def echo(text: str) -> str:
+    """The text as it came."""
+    return text

@@ -1,7 +1,6 @@
 """How a worker begins runs: which ones, in which order, which share a batch, and what a repeat of the call answers."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -253,7 +252,7 @@ def test_a_repeat_answers_a_run_that_is_to_be_cancelled_with_the_time_of_its_beg
     claim = one_begun(store.ledger, seat)
     asked_to_cancel(store.ledger, run_id)
     seat.number -= 1
-    assert store.ledger.cycle(seat, [], 1).claims == [replace(claim, state="CANCELLING")]
+    assert store.ledger.cycle(seat, [], 1).claims == [claim._replace(state="CANCELLING")]
 
 
 def test_a_cycle_that_the_network_delivers_after_a_later_one_does_nothing(store: Store) -> None:

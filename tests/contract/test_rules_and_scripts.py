@@ -126,7 +126,7 @@ class Twin:
         )
         self.agree(self.judged(state, OWN), OWN)
         if answer.tag == "OK":
-            self.claim = replace(self.claim, token=answer.token)
+            self.claim = self.claim._replace(token=answer.token)
         return answer.tag
 
     def give_back(self) -> None:

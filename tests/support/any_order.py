@@ -4,7 +4,6 @@ Every command is sent as if its first reply had been lost: a second time, at onc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -295,7 +294,7 @@ class AnyOrder(RuleBasedStateMachine):
         del self.hands[worker][claim.run_id]
         is_here = self.store.client.hexists(f"baton:worker:{name}:runs", claim.run_id)
         if answer.tag == "OK" and is_here:
-            self.hands[worker][claim.run_id] = replace(claim, token=answer.token)
+            self.hands[worker][claim.run_id] = claim._replace(token=answer.token)
             self.repeats.pop(worker, None)  # a worker that has gone on does not ask again
 
     @precondition(anybody_holds)

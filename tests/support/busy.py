@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from shared.commands import Claim
 from shared.ids import new_id
@@ -85,7 +84,7 @@ class Busy:
         """The claim, begun; a flow is paused and resumed where it is, and one run in a while is given back."""
         if claim.state == "PENDING":
             answer = self._ledger.propose(claim.run_id, RUNNING, new_id(), token=claim.token, worker=self._worker)
-            return replace(claim, token=answer.token) if answer.tag == "OK" else None
+            return claim._replace(token=answer.token) if answer.tag == "OK" else None
         if claim.task == "shop.flow":
             self._ledger.propose(claim.run_id, PAUSED, new_id(), token=claim.token, worker=self._worker)
             self._resume(claim.run_id)

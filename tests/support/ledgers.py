@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
@@ -128,7 +128,7 @@ def started(ledger: RunLedger, seat: Seat, claim: Claim) -> Claim:
     """The attempt of a run that was handed out before its start, and may start."""
     answer = ledger.propose(claim.run_id, RUNNING, f"start-{claim.token}", token=claim.token, worker=seat.worker)
     assert answer.tag == "OK"
-    return replace(claim, token=answer.token, attempt=answer.attempt, state="RUNNING")
+    return claim._replace(token=answer.token, attempt=answer.attempt, state="RUNNING")
 
 
 def ended(ledger: RunLedger, seat: Seat, run_id: str, outcome: Outcome = COMPLETED) -> None:

@@ -1,7 +1,5 @@
 """Another worker that takes over all runs of the stories, until they have ended."""
 
-from dataclasses import replace
-
 from shared.commands import Claim, Outcome
 from shared.ledger import RunLedger
 from shared.state_types import TERMINAL_STATES
@@ -48,4 +46,4 @@ def started(ledger: RunLedger, claim: Claim) -> Claim:
         return claim
     begun = ledger.propose(claim.run_id, RUNNING, "start", token=claim.token, worker="last")
     assert begun.tag == "OK"
-    return replace(claim, token=begun.token)
+    return claim._replace(token=begun.token)
