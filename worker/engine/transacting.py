@@ -20,6 +20,7 @@ from shared.transactions import Transaction
 from worker.engine.outcomes import OutcomeStages
 from worker.engine.steps import Ask, Propose, Settle, Stage, Step
 from worker.run_transactions import RunTransaction
+from worker.signals import SUCCESS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +58,10 @@ class TransactionStages(OutcomeStages[P, R]):
         except BaseException as error:
             if transaction is None and isinstance(error, Fenced):
                 raise  # the cache was asked about a run that is another's now
-            raised.append(error)  # whatever the user's function raises is its outcome
+            if isinstance(error, SUCCESS) and transaction is not None:
+                value = error.state  # another way of returning
+            else:
+                raised.append(error)  # whatever the user's function raises is its outcome
         self.transaction = None
         if transaction is None or raised:
             yield from self._fail_steps(transaction, raised[0])

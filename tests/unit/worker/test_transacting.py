@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Task, task, transaction
+from orchestrator import Task, get_run_context, task, transaction
 from shared.cache import INPUTS, KEY_ERROR, CacheContext
 from shared.errors import MissingResult, ResultTooLarge
 from shared.isolation import IsolationLevel
@@ -20,6 +20,7 @@ from shared.transactions import CommitMode, Transaction, get_transaction
 from worker.caching import Caching, ThreadLocks
 from worker.engine import AsyncTaskRunEngine, SyncTaskRunEngine, run_generator_task_sync, run_task
 from worker.engine.recording import PrivateRecorder, record_with
+from worker.signals import LOOP, SKIP, SUCCESS
 
 pytestmark = pytest.mark.usefixtures("recorder")
 
@@ -101,6 +102,29 @@ def test_equal_inputs_are_computed_once_and_each_run_has_a_result_of_its_own(
     )
     history = [state.name for state in recorder.history(run_of(recorder, again).id)]
     assert history == ["Pending", "Running", "Cached"]
+
+
+def test_success_that_is_signalled_is_committed_and_a_skip_is_not(called: list[Any]) -> None:
+    @task(key="transacting.signals", cache_policy=INPUTS, on_commit=[hook(called, "commit")])
+    def ends(how: str) -> None:
+        called.append(how)
+        raise SUCCESS("done", data=5) if how == "success" else SKIP("nothing to do")
+
+    states = [ran(ends, how=how) for how in ("success", "success", "skip", "skip")]
+    assert [state.name for state in states] == ["Completed", "Cached", "Skipped", "Skipped"]
+    assert (states[1].result(), called) == (5, ["success", "commit", "skip", "skip"])
+
+
+def test_a_loop_of_a_cached_task_is_cached_with_its_end(called: list[Any]) -> None:
+    @task(key="transacting.loops", cache_policy=INPUTS)
+    def loops(times: int) -> int:
+        count = get_run_context().task_loop_count
+        called.append(count)
+        if count < times:
+            raise LOOP(result=count)
+        return count
+
+    assert (told([ran(loops, times=3), ran(loops, times=3)]), called) == ([("Completed", 3), ("Cached", 3)], [1, 2, 3])
 
 
 def test_none_is_cached_and_a_hit_has_its_hooks(called: list[Any]) -> None:
