@@ -35,6 +35,8 @@ MOST_BYTES: Final = 1024 * 1024
 """The most that a value in a store may have, unless said otherwise."""
 OWN_KEY_SECONDS: Final = 86_400
 """How long a record without an expiration lives that is nobody's cached value."""
+SLICE: Final = 1.0
+"""Seconds: so long at most a wait for a lock goes on that nobody waits for any more."""
 _AROUND: Final = 16 * 1024
 _log = logging.getLogger(__name__)
 
@@ -304,8 +306,16 @@ class ResultStore:
         """The same as `acquire_lock`, without blocking the event loop. Cancelled, it leaves no lock behind."""
         guard, ended = threading.Lock(), set[str]()
 
+        until = float("inf") if timeout is None else clock.monotonic() + timeout
+
         def acquire() -> bool:
-            is_taken = self.acquire_lock(key, holder, timeout)
+            is_taken = False
+            # A thread that waits cannot be interrupted, and a loop waits for its threads before it ends.
+            while not is_taken and "abandoned" not in ended:
+                left = until - clock.monotonic()
+                is_taken = self.acquire_lock(key, holder, max(0.0, min(left, SLICE)))
+                if left <= SLICE:
+                    break
             with guard:
                 ended.add("taken" if is_taken else "refused")
                 is_unwanted = is_taken and "abandoned" in ended

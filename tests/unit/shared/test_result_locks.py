@@ -103,6 +103,22 @@ def test_a_task_that_is_cancelled_while_it_waits_leaves_no_lock_behind(
     assert (asyncio.run(cancelled()), locks.holders) == (True, {"mine/k": "next"})
 
 
+def test_a_loop_ends_although_one_waited_on_it_for_a_lock_that_nobody_frees(
+    results: ResultStore, locks: LocksOfAThreadPool
+) -> None:
+    async def cancelled() -> None:
+        waiting = asyncio.create_task(results.aacquire_lock("k", "waiter"))
+        await asyncio.to_thread(locks.asked.wait)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    results.acquire_lock("k", "first")
+    locks.asked.clear()
+    asyncio.run(cancelled())  # which waits for all its threads
+    assert locks.holders == {"mine/k": "first"}
+
+
 def test_a_task_that_is_cancelled_in_the_moment_it_has_the_lock_gives_it_back(
     results: ResultStore, locks: LocksOfAThreadPool
 ) -> None:
