@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from shared.errors import ConfigError, InvalidValue
+from shared.keys import INLINE
 
 Order = Literal["strict", "round-robin"]
 ORDERS: Final[tuple[Order, ...]] = ("strict", "round-robin")
@@ -52,6 +53,8 @@ class FleetOptions:
             raise InvalidValue(
                 f"the fleet's name {self.name!r}: write up to 64 letters, digits and _ . @ -, a letter or digit first"
             )
+        if self.name.startswith(INLINE):
+            raise InvalidValue(f"the fleet's name {self.name!r}: {INLINE}... names processes that execute runs inline")
         _check_labels(self.labels)
         if self.order not in ORDERS:
             raise InvalidValue(f"order is {self.order!r}: it is one of {', '.join(ORDERS)}")

@@ -19,6 +19,7 @@ def test_nothing_needs_to_be_set() -> None:
         ({"name": "-x"}, "letter or digit first"),
         ({"name": "x" * 65}, "up to 64"),
         ({"name": "x\n"}, "name"),
+        ({"name": "inline-a"}, "execute runs inline"),
         ({"labels": "gpu=1"}, "a list of texts key=value"),
         ({"labels": ["gpu"]}, "label 'gpu': write key=value"),
         ({"labels": ["=1"]}, "label '=1'"),
