@@ -63,6 +63,14 @@ def test_a_variable_that_is_no_setting_belongs_to_others() -> None:
     assert Settings.load({"BATON_MODULES": "shop", "BATON_LEESE": "3"}) == Settings()
 
 
+@pytest.mark.parametrize("name", ["signing", "encryption"])
+def test_what_is_not_built_is_refused_where_somebody_relies_on_it(name: str) -> None:
+    variable = f"BATON_{name.upper()}"
+    with pytest.raises(ConfigError, match=rf"\${variable} is 'require': .*{name} is not built yet"):
+        Settings.load({variable: "require"})
+    assert Settings.load({variable: "off"}) == Settings()
+
+
 # --- the link ---------------------------------------------------------------------------------------------------------
 
 
