@@ -41,7 +41,7 @@ class Settings(BaseModel):
     lease: Seconds = 30.0
     beat: Seconds = 10.0
     reap: Seconds = 5.0
-    reconcile: Seconds = 2.0
+    reconcile: Seconds = 5.0
     crash_budget: int = Field(default=3, ge=1)
     cancel_grace: Seconds = 5.0
     timeout_grace: Seconds = 5.0
@@ -54,7 +54,7 @@ class Settings(BaseModel):
     begin_ahead: int = Field(default=16, ge=1, le=100)
     busy_after: Seconds = 0.005
     idle_wait: Seconds = 2.0
-    promote: Seconds = 1.0
+    promote: Seconds = 1.5
 
     socket_timeout: Seconds = 2.0
     connect_timeout: Seconds = 2.0

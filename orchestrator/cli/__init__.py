@@ -44,7 +44,10 @@ COMMANDS = {
     "demo": ("orchestrator.cli.demo:demo", "Do real work on a Redis and workers of its own."),
     "doctor": ("orchestrator.cli.doctor:doctor", "Check every invariant of what is in Redis."),
     "graph": ("", "Look at graphs."),
-    "graph show": ("orchestrator.cli.graph:show", "Show a graph that a module has drawn."),
+    "graph show": (
+        "orchestrator.cli.graph:show",
+        "Show a graph that a module has drawn: each call under those that it needs.",
+    ),
     "limits": ("", "Look at limits, and set them."),
     "limits delete": ("orchestrator.cli.limits:delete", "Delete a limit: everybody who waits for it goes on."),
     "limits list": ("orchestrator.cli.limits:list_limits", "List all limits: slots, who holds them, how many wait."),

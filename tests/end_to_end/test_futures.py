@@ -195,6 +195,7 @@ def test_another_process_makes_a_future_of_the_id(baton: Orchestrator, module_se
 def test_whoever_waits_when_it_is_closed_hears_so(
     module_server: RedisServer, client: "redis.Redis", gate: Path
 ) -> None:
+    before = set(threading.enumerate())
     baton = Orchestrator(settings=Settings.load({}, redis_url=module_server.url))
     future = baton.submit(held, {"path": str(gate)})
     answers = [in_thread(future.wait), in_thread(lambda: asyncio.run(future.wait_async()))]
@@ -206,7 +207,7 @@ def test_whoever_waits_when_it_is_closed_hears_so(
     for ask in future.wait, lambda: baton.submit(add, {"x": 1, "y": 1}):
         with pytest.raises(Closed):
             ask()
-    assert [thread.name for thread in threading.enumerate() if "baton" in thread.name] == []
+    assert [each.name for each in threading.enumerate() if "baton" in each.name and each not in before] == []
 
 
 def test_a_forked_producer_submits_and_waits_for_itself(baton: Orchestrator, client: "redis.Redis", gate: Path) -> None:
