@@ -63,7 +63,8 @@ end
 local function misfit_of(first, many, keys, last)
   local wrong, own = misfit(QUEUES, 'set') or misfit(TASKS, 'set') or misfit(DEADLINES, 'zset'), nil
   for i = keys + 1, last or #KEYS, 6 do
-    wrong = wrong or misfit(KEYS[i], 'list') or misfit(KEYS[i + 1], 'zset') or uncapped(sub(KEYS[i], #QUEUE + 1))
+    wrong = wrong or misfit(KEYS[i], 'list') or uncapped(sub(KEYS[i], #QUEUE + 1))
+    for place = i + 1, i + 3 do wrong = wrong or misfit(KEYS[place], 'zset') end
   end
   for _ = 1, many do
     own, first = misfit_at(first)

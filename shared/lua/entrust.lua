@@ -21,7 +21,7 @@ if call('EXISTS', JOB .. id) == 1 then
   return answer(done == operation and 'OK' or 'CONFLICT')
 end
 if not call('ZSCORE', KEYS[10], worker) then return { 'BURIED', '0', 0, '', '' } end
-local wrong = misfit_of(4, 1, 3, 9) or misfit(RUNNING, 'zset') or misfit(HELD .. worker .. ':runs', 'hash')
+local wrong = misfit_of(4, 1, 3, 9) or misfit_in(ARGV[5]) or misfit(RUNNING, 'zset') or misfit(HELD .. worker .. ':runs', 'hash')
 if wrong then return redis.error_reply(wrong) end
 
 local tag = accept_at(4, retention, worker)

@@ -60,7 +60,8 @@ end
 local function grant(name)
   local holders, waiters = LIMIT .. name .. ':holders', LIMIT .. name .. ':waiters'
   local slots, taken = try('HGET', LIMIT .. name, 'slots'), try('ZCARD', holders)
-  local free = slots and type(taken) == 'number' and slots_in(slots) - taken or AT_ONCE
+  if slots and type(taken) ~= 'number' then return 0 end -- what cannot be written down is given to nobody
+  local free = slots and slots_in(slots) - taken or AT_ONCE
   local waiting = free > 0 and try('ZRANGE', waiters, 0, math.min(free, AT_ONCE) - 1) or {}
   for _, id in ipairs(waiting) do
     if free <= 0 then break end

@@ -37,6 +37,7 @@ from tests.support.ledgers import (
 )
 
 LIMITED = {"limits": "tag:db", "ties": "1"}
+INLINE = "inline-host-1-abc"
 IS_QUEUED = ("PENDING", "Pending", None)
 
 
@@ -155,6 +156,22 @@ def test_a_limit_that_cannot_be_read_loses_no_run(store: Store, part: str) -> No
     assert reported(store.ledger, seat, report(second)) == ["OK"]
 
 
+def test_who_waits_for_slots_that_cannot_be_written_down_goes_on_waiting_and_holds_up_nobody(store: Store) -> None:
+    store.ledger.set_limit("tag:db", 1)
+    seat = seated(store.ledger)
+    first, second = submitted(store.ledger, 2, fields=LIMITED)
+    claim = one_begun(store.ledger, seat)
+    store.ledger.cycle(seat, [], 1)
+    due = one_submitted(store.ledger, delay=0.0)
+    spoilt(store, "baton:limit:tag:db:holders")
+    moved, verdicts = store.ledger.promote().moved, reported(store.ledger, seat, report(claim))
+    held_up = state_of(store, second)[2]
+    store.client.delete("baton:limit:tag:db:holders")
+    store.ledger.promote()
+    assert (claim.run_id, moved, verdicts, held_up) == (first, 1, ["OK"], "limit:tag:db")
+    assert (queued(store), faults(store)) == ([second, due], [])
+
+
 @pytest.mark.parametrize("slots", ["x", "nan", "-1", "", "inf"])
 def test_a_number_of_slots_that_is_none_counts_as_0(store: Store, slots: str) -> None:
     store.client.hset("baton:limit:tag:db", "slots", slots)
@@ -197,6 +214,25 @@ def test_a_set_of_children_refuses_who_would_be_entered(store: Store) -> None:
     parent = one_submitted(store.ledger)
     runs = [*new_runs(1), new_run(fields={"parent": parent})]
     assert refused(store, f"baton:run:{parent}:children", lambda: store.ledger.submit(runs))
+
+
+def test_a_place_of_those_that_wait_for_others_refuses_who_would_lie_there(store: Store) -> None:
+    upstream = one_submitted(store.ledger)
+    runs = [*new_runs(1), new_run(ties=[("up", upstream)])]
+    assert refused(store, "rq:deferred:q", lambda: store.ledger.submit(runs))
+
+
+def test_a_registry_refuses_who_would_end_at_once(store: Store) -> None:
+    parent = one_submitted(store.ledger, queue="other")
+    store.ledger.cancel([parent])
+    runs = [*new_runs(1), new_run(fields={"parent": parent})]
+    assert refused(store, "rq:canceled:q", lambda: store.ledger.submit(runs))
+
+
+@pytest.mark.parametrize("key", ["rq:wip:q", "rq:canceled:q", "baton:running", f"baton:worker:{INLINE}:runs"])
+def test_a_place_of_what_runs_refuses_who_would_be_held(store: Store, key: str) -> None:
+    store.ledger.beat([Pulse(INLINE, [], {}, is_new=True)])
+    assert refused(store, key, lambda: store.ledger.entrust(new_run(), INLINE, "op"))
 
 
 @pytest.mark.parametrize("key", ["baton:tags", "baton:tag:x:runs", "baton:deadlines"])
