@@ -14,7 +14,7 @@ from shared.errors import InvalidValue
 from shared.ids import is_id
 from shared.pages import whole_list, whole_zset
 from shared.run_fields import faults, is_ours
-from shared.state_types import StateType
+from shared.state_types import TERMINAL_STATES, StateType
 from shared.transport import Command, Transport
 from shared.views.limits import limit_names
 from shared.views.queues import queue_names
@@ -35,7 +35,7 @@ _QUEUE_PLACES: Final[Mapping[str, frozenset[StateType]]] = {
     keys.QUEUE: frozenset({StateType.PENDING}),
 }
 _COMMON_PLACES: Final[Mapping[str, frozenset[StateType]]] = {
-    keys.RUNNING: frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED}),
+    keys.RUNNING: frozenset(StateType) - TERMINAL_STATES,
     keys.PAUSED: frozenset({StateType.PAUSED}),
 }
 _WAITS_FOR_A_SLOT: Final = frozenset({StateType.SCHEDULED})

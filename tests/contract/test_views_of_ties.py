@@ -4,20 +4,24 @@ from typing import Any
 
 import pytest
 
-from shared.commands import Claim, Seat
+from shared.commands import Claim, Outcome, Seat
 from shared.errors import InvalidValue, RedisUnavailable
 from shared.state_types import StateType
+from shared.upkeep import Pulse
 from shared.views.limits import Holder, Limit, limits
 from shared.views.quarantine import entries, named
 from shared.views.runs import Newest, Wanted, every, newest, tag_names
 from tests.support.ledgers import (
     Store,
+    new_run,
     new_runs,
     one_begun,
     report,
     reported,
+    retry_in,
     seated,
     server_time,
+    state_of,
     submitted,
 )
 
@@ -98,6 +102,18 @@ def test_runs_that_wait_for_a_slot_are_listed(store: Store) -> None:
         others[:0:-1],
         {"baton:limit:tag:db:waiters": "holds 3 ids, 2 were looked at"},
     )
+
+
+def test_a_run_that_waits_for_its_next_attempt_in_its_process_is_listed(store: Store) -> None:
+    process, run = "inline-host-1-abc", new_run()
+    store.ledger.beat([Pulse(process, [], {}, is_new=True)])
+    token = store.ledger.entrust(run, process, "op").token
+    token = store.ledger.propose(run.id, Outcome("RUNNING", "Running"), "begin", token=token, worker=process).token
+    store.ledger.propose(run.id, retry_in(30), "wait", token=token, worker=process)
+    wanted = Wanted(states=frozenset({StateType.SCHEDULED}))
+    found = [row.id for row in newest(store.exchange, wanted, 10).rows]
+    assert (state_of(store, run.id)[2], found) == ("held", [run.id])
+    assert [row.id for row in every(store.exchange, wanted, {})] == [run.id]
 
 
 def test_every_run_is_found_however_deep_it_lies(store: Store) -> None:
