@@ -65,7 +65,8 @@ local function cache(outcome, set)
     local middle = from + tonumber(key_size)
     at = middle + tonumber(size)
     local key, data = RESULT .. sub(outcome.cached, from, middle - 1), sub(outcome.cached, middle, at - 1)
-    if life == '' then call('SET', key, data) elseif tonumber(life) > 0 then call('SET', key, data, 'PX', life) end
+    -- What cannot be kept is computed again, and keeps no run from its end.
+    if life == '' then try('SET', key, data) elseif tonumber(life) > 0 then try('SET', key, data, 'PX', life) end
   end
 end
 

@@ -116,6 +116,13 @@ def test_a_run_that_was_cancelled_or_taken_away_has_no_records_kept(store: Store
     assert (cancelled, taken_away, results_of(store)) == (["CANCELLED"], "BURIED", {})
 
 
+def test_a_lifetime_that_redis_refuses_keeps_no_run_from_its_end(store: Store) -> None:
+    seat, claim = held_by(store.ledger)
+    said = kept([StoredRecord("ages", b"x", 1e30), StoredRecord("two", b"y", 60.0)])
+    assert reported(store.ledger, seat, report(claim, saying(said))) == ["OK"]
+    assert (results_of(store), faults(store)) == ({"baton:result:two": b"y"}, [])
+
+
 def test_a_report_that_is_sent_twice_keeps_its_records_once(store: Store) -> None:
     seat, claim = held_by(store.ledger)
     reported(store.ledger, seat, report(claim, saying(kept(RECORDS))))
