@@ -37,7 +37,7 @@ local function promote(queue, id)
   if why == 'BROKEN' then quarantine('unreadable', 'run', id, 'queue', queue) end
 end
 
-local limits = try('SMEMBERS', LIMITS)
+local limits = misfit(LEASES, 'zset') and {} or try('SMEMBERS', LIMITS) -- without leases all holders would seem dead
 for i = 1, #limits do
   local name = limits[i]
   if call('EXISTS', LIMIT .. name .. ':waiters') == 1 and mend(name) < AT_ONCE and call('EXISTS', LIMIT .. name) == 0 then

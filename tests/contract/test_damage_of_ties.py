@@ -7,6 +7,7 @@ import pytest
 
 from shared.commands import Seat
 from shared.errors import RedisUnavailable
+from shared.slots import Holder, Slots
 from shared.upkeep import Pulse
 from tests.support.invariants import faults
 from tests.support.ledgers import (
@@ -170,6 +171,18 @@ def test_who_waits_for_slots_that_cannot_be_written_down_goes_on_waiting_and_hol
     store.ledger.promote()
     assert (claim.run_id, moved, verdicts, held_up) == (first, 1, ["OK"], "limit:tag:db")
     assert (queued(store), faults(store)) == ([second, due], [])
+
+
+def test_processes_keep_their_slots_where_their_leases_cannot_be_read(store: Store) -> None:
+    seated(store.ledger, "p1", "other")
+    store.ledger.set_limit("db", 1)
+    slots = Slots(store.exchange)
+    for process, hold in (("p1", "h"), ("p1", "waits")):
+        slots.take(Holder(process), hold, ["db"], 1)
+    spoilt(store, "baton:leases")
+    run_id = one_submitted(store.ledger, delay=0.0)
+    assert (store.ledger.promote().moved, queued(store)) == (1, [run_id])
+    assert store.client.zrange("baton:limit:db:holders", 0, -1) == ["p1/h/1"]
 
 
 @pytest.mark.parametrize("slots", ["x", "nan", "-1", "", "inf"])
