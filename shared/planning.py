@@ -13,6 +13,8 @@ from shared.transport import Argument
 PlanChange = Literal["set", "pause", "resume", "delete", "skip"]
 LARGEST_CALL: Final = 1_100_000
 """Bytes: the parameters at their largest, and what else belongs to a call."""
+_OF_ITS_KEY: Final = frozenset({"idem", "digest", "unique", "again"})
+_OF_ITS_PLACE: Final = frozenset({"parent", "flow", "outlives_flow", "correlation", "traceparent"})
 
 
 def plan(
@@ -44,9 +46,13 @@ class PlannedCall:
 
     @classmethod
     def of(cls, run: NewRun) -> "PlannedCall":
-        """What this run is made of, for those that are to be made like it."""
-        ties = tuple((kind, value) for kind, value in run.ties if kind not in ("idem", "digest"))
-        return cls(run.task, run.parameters, dict(run.fields), ties)
+        """What this run is made of, for those that are to be made like it: by nobody, wherever the schedule was made.
+
+        They would else end with the flow whose body made it. A name that a run has in a flow tells its own id.
+        """
+        ties = tuple((kind, value) for kind, value in run.ties if kind not in _OF_ITS_KEY)
+        own = _OF_ITS_PLACE | {"name"} if "flow" in run.fields else _OF_ITS_PLACE
+        return cls(run.task, run.parameters, {name: told for name, told in run.fields.items() if name not in own}, ties)
 
     def encoded(self) -> bytes:
         """As it is stored."""

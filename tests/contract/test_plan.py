@@ -126,6 +126,22 @@ def test_a_call_is_stored_as_it_would_be_submitted() -> None:
     assert (planned_call(call.encoded()), call.ties) == (call, (("tag", "a"),))
 
 
+def test_a_schedule_that_a_body_makes_outlives_it_and_its_flow(store: Store) -> None:
+    seat = seated(store.ledger)
+    (flow,) = submitted(store.ledger, 1, fields={"kind": "flow", "ties": "1"})
+    of_flow = {"parent": flow, "flow": flow, "name": "add-1", "correlation": flow, "traceparent": "00-1", "ties": "1"}
+    made = new_run(fields={**of_flow, "outlives_flow": "1"}, ties=[("idem", "k"), ("digest", "d"), ("again", "1")])
+    planned(store, made, interval=3600, anchor=from_epoch(server_time(store) - 1))
+    store.client.zadd("baton:schedules", {"nightly": f"{server_time(store) - 1:.6f}"})
+    ended(store.ledger, seat, flow)
+    fired(store)
+    store.ledger.promote()
+    (claim,) = store.ledger.cycle(seat, [], 1).claims
+    told = (claim.state, claim.parent, claim.flow, claim.name, claim.correlation, claim.traceparent)
+    assert (told, claim.run_id) == (("RUNNING", *[None] * 5), of(store).get("nightly").fields["last_run"])
+    assert (PlannedCall.of(made).ties, store.client.exists(f"baton:run:{flow}:children")) == ((), 0)
+
+
 def test_an_occurrence_becomes_a_run_that_is_due_when_the_schedule_was(store: Store) -> None:
     overdue(store, 0.5)
     due = of(store).get("nightly").next_due
