@@ -180,7 +180,9 @@ class _Plan:
         run = new_run(spec.key, spec.queue, {}, self._settings, options=once, spec=spec, check=check)
         flow: dict[str, Argument] = {"flow": self._flow, "ties": "1"}
         flow["correlation"] = self._inherited.get("correlation", self._flow)
-        run = self._usual[id(spec)] = replace(run, fields={**run.fields, **flow})
+        # Without the key by which a flow finds it again: all calls of the task would be one run.
+        ties = [tie for tie in run.ties if tie[0] not in ("idem", "digest", "again")]
+        run = self._usual[id(spec)] = replace(run, fields={**run.fields, **flow}, ties=ties)
         return run
 
     def _filled(self, value: Any) -> Any:

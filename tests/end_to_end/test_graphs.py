@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from orchestrator import Orchestrator, RunFuture, allow_failure, unmapped
+from orchestrator import Orchestrator, RunFuture, allow_failure, flow, unmapped
 from orchestrator.graphs import Graph
 from shared import keys
 from shared.errors import InvalidValue, SubmitError
@@ -16,6 +16,7 @@ from tests.end_to_end import inline_bodies
 from tests.support.fleets import ROOT, Fleets, command
 from tests.support.server import RedisServer, free_port
 from tests.support.waiting import eventually
+from worker.context import Around, RunContext, in_body, run_context
 
 adds: Any = inline_bodies.adds
 fails: Any = inline_bodies.fails
@@ -63,6 +64,20 @@ def test_a_graph_runs_with_its_parameters(baton: Orchestrator) -> None:
     futures = [graph.submit(), graph.submit({"day": 10})]
     assert [results(baton, future) for future in futures] == [{"adds": 5}, {"adds": 23}]
     assert [end_of(future) for future in futures] == [GOOD, GOOD]
+
+
+@pytest.mark.usefixtures("workers")
+def test_calls_of_one_task_are_runs_of_their_own_in_a_graph_that_a_flow_submits(baton: Orchestrator) -> None:
+    @flow(key="graphs.outer")
+    def outer() -> None:
+        """Only its context is needed."""
+
+    with Graph("twice") as graph:
+        adds([plus_one(1), plus_one(10)])
+    context = RunContext("0193-outer", "graphs.outer", 1, 1, around=Around(outer.spec))
+    with run_context(in_body(context)):
+        futures = [graph.submit(), graph.submit()]
+    assert [results(baton, future) for future in futures] == [{"adds": 13}] * 2
 
 
 @pytest.mark.usefixtures("workers")
