@@ -21,8 +21,9 @@ def link_to(url: str) -> Link:
     """What this URL asks for; nothing of what cannot be taken apart, which is refused elsewhere."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-        options = {name.lower(): values[-1].lower() for name, values in parse_qs(parts.query).items()}
+        # As the client reads it: of an option given twice the first counts, and one may name the host.
+        options = {name.lower(): values[0].lower() for name, values in parse_qs(parts.query).items()}
+        host, _ = parts.hostname or options.get("host", ""), parts.port
     except ValueError:
         return _NONE
     if parts.fragment or "@" in parts.path:

@@ -83,6 +83,7 @@ def test_what_is_not_built_is_refused_where_somebody_relies_on_it(name: str) -> 
         "redis://cache.example/0?password=secret",
         "REDIS://:secret@cache.example/0",
         "redis://:secret@127.0.0.1.example/0",
+        "redis://:secret@/0?host=cache.example",
     ],
 )
 def test_a_password_is_sent_to_another_machine_only_where_that_is_allowed_by_name(url: str) -> None:
@@ -109,7 +110,15 @@ def test_a_password_that_is_encrypted_or_stays_here_needs_no_leave(url: str) -> 
     assert Settings.load({"BATON_REDIS_URL": url}).redis_url == url
 
 
-@pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_cert_reqs=NONE", "ssl_check_hostname=False"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "ssl_cert_reqs=none",
+        "ssl_cert_reqs=NONE",
+        "ssl_check_hostname=False",
+        "ssl_cert_reqs=none&ssl_cert_reqs=required",
+    ],
+)
 def test_a_certificate_goes_unchecked_only_where_that_is_allowed_by_name(option: str) -> None:
     url = f"rediss://:secret@cache.example/0?{option}"
     with pytest.raises(ConfigError, match=r"ssl_ca_certs.*BATON_ALLOW_UNVERIFIED_TLS") as caught:
