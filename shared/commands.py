@@ -42,7 +42,8 @@ class NewRun:
 
     `ties` are pairs of a kind and a value: `up` (id of a run that it needs), `tag`, `idem` and `digest` (an idempotency
     key, and what tells whether the same is submitted under it), `unique` (until when the key is its own), `within`
-    (seconds in which it has to begin), `slots` (of the limit of its task's own).
+    (seconds in which it has to begin), `slots` (of the limit of its task's own), `again` (its key is that of a flow,
+    which may run again).
     """
 
     id: str

@@ -106,7 +106,7 @@ class SeenRun:
 
     @property
     def is_held(self) -> bool:
-        """True while a process may report of it: it runs, was handed out before its start, or is paused there."""
+        """True while a process may report of it: it runs, was handed out before its start, is paused or waits there."""
         return self.state in (StateType.RUNNING, StateType.CANCELLING) or self.place == HELD
 
     @property

@@ -4,7 +4,7 @@ local function given(value)
   return value ~= '' and value or nil
 end
 
--- True while a process may report of the run: it runs, was handed out before its start, or is paused in its process.
+-- True while a process may report of the run: it runs, was handed out before its start, or is paused or waits there.
 local function is_held(run)
   return HELD_TYPES[run.type] or run.place == 'held'
 end

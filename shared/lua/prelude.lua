@@ -21,8 +21,8 @@ local STATUS = {
 local REGISTRY = { COMPLETED = FINISHED, FAILED = FAILED, CRASHED = FAILED, CANCELLED = CANCELED }
 local HELD_TYPES = { RUNNING = true, CANCELLING = true }
 
--- A run lies where its state says, unless its field `place` names another place: `held` (handed out before its start, or
--- paused in its process), `deferred` (it waits for others), `passed` (its task was unknown here), `limit:<name>`.
+-- A run lies where its state says, unless its field `place` names another place: `held` (handed out before its start,
+-- paused in its process, or waiting there for its next attempt), `deferred` (it waits for others), `passed` (its task was unknown here), `limit:<name>`.
 local PLACED = { held = 'started', deferred = 'deferred', passed = 'scheduled' }
 
 -- RQ's word for a run that lies in such a place; nil if there is no such place.
