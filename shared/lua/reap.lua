@@ -6,7 +6,8 @@
 --       None named: those whose lease is over by the server's clock, up to 500 of their runs; then follows the length of
 --       a lease in seconds, for workers that do not tell their own. Leases that end much later are cut to that.
 -- Answer: per worker four values, flat: name, runs put back as lost, runs ended, runs put back uncounted. A worker is
---       left as it is, and out of the answer, while a run of it cannot be moved (a place of its queue is not ours).
+--       left as it is, and out of the answer, while a run of it cannot be moved or its hooks cannot be given back (a
+--       place of that queue is not ours).
 -- Why reads on after "Attempt 2 was lost: ". '' is a planned stop: nothing is lost but a body that may start only once,
 -- everything goes back uncounted.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HMGET HSET LINDEX LLEN LPOP LPUSH
@@ -64,10 +65,20 @@ local function give_back_hooks(worker, why)
   if #entries > 0 then call('DEL', taken) end
 end
 
+-- True if hooks that a worker had taken are of a run whose queue nobody can tell before that is mended.
+local function has_stuck_hooks(worker)
+  local entries = try('LRANGE', HOOKS_TAKEN .. worker, 0, -1)
+  for i = 1, #entries do
+    local _, _, stuck = load(string.match(entries[i], '^%S*'))
+    if stuck then return true end
+  end
+end
+
 -- Answers how many runs the worker held and its row of the answer; nothing for a worker that has to wait.
 local function bury(worker, why, current)
   local hand, lost, ended, uncounted = hand_of(worker), 0, 0, 0
   local started = {}
+  if has_stuck_hooks(worker) then return end
   for id in string.gmatch(current, '%S+') do started[id] = true end
   for _, entry in ipairs(hand) do
     local run, problem, stuck = load(entry.id)

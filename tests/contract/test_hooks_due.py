@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.commands import Outcome
-from shared.upkeep import Death, HooksDue, Pulse
+from shared.upkeep import Buried, Death, HooksDue, Pulse
 from tests.support.invariants import faults
 from tests.support.ledgers import (
     CANCELLED,
@@ -320,6 +320,18 @@ def test_hooks_of_a_worker_whose_lease_ended_are_due_again_and_no_more_its_own(s
         HooksDue("BURIED", ""),
         [entry_of(store, run_id, lost=1)],
     )
+
+
+def test_hooks_of_a_worker_that_stopped_wait_with_it_for_their_queue_to_be_mended(store: Store) -> None:
+    store.ledger.announce(ALL)
+    run_id = cancelled_waiting(store)
+    seated(store.ledger)
+    store.ledger.next_hooks("w1", ["q"])
+    store.client.set("rq:deferred:q", "not ours")
+    first = store.ledger.reap([Death("w1", "")])
+    store.client.delete("rq:deferred:q")
+    second = store.ledger.reap([Death("w1", "")])
+    assert (first, second, due(store)) == ([], [Buried("w1", 0, 0, 0)], [entry_of(store, run_id)])
 
 
 def test_hooks_that_end_every_process_are_put_aside(store: Store) -> None:
