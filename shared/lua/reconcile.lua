@@ -109,6 +109,12 @@ local function mend_held(run, status)
     hold(run, run.worker, string.match(held, '%d+ %d+$') or '0 1')
     return 'listed as running'
   end
+  if is_inline(run.worker) and type(held) ~= 'table' then -- it goes on in its process, or ends with that
+    hold(run, run.worker, '0 1')
+    if call('ZSCORE', LEASES, run.worker) then return 'listed as running' end
+    call('ZADD', LEASES, format('%.3f', NOW), run.worker)
+    return 'left to the reaper'
+  end
   if run.type == 'CANCELLING' then
     end_elsewhere(run, cancelled(retention), { actor = ACTOR })
   elseif run.type == 'PENDING' then

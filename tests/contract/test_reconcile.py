@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from shared.commands import Claim
+from shared.commands import Claim, Outcome
 from shared.ids import new_id
+from shared.upkeep import Pulse
 from tests.support import places
 from tests.support.invariants import faults
 from tests.support.ledgers import (
@@ -19,6 +20,7 @@ from tests.support.ledgers import (
     fields_of,
     keyspace,
     lifetimes_of,
+    new_run,
     new_runs,
     one_begun,
     one_submitted,
@@ -229,6 +231,25 @@ def test_a_patrol_comes_upon_what_reconcile_mends(store: Store, row: Row) -> Non
     run_id = row.made(store)
     row.damage(store, run_id)
     assert list(store.ledger.patrol().look()[0]) == [run_id]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_run_that_its_own_process_executes_goes_on_there_or_ends_with_it(store: Store, state: str) -> None:
+    process, run = "inline-host-1-abc", new_run()
+    store.ledger.beat([Pulse(process, [], {}, is_new=True)])
+    token = store.ledger.entrust(run, process, "op").token
+    if state == "RUNNING":
+        begins = Outcome("RUNNING", "Running")
+        token = store.ledger.propose(run.id, begins, "begin", token=token, worker=process).token
+    store.client.delete(f"baton:worker:{process}:runs")
+    mended = store.ledger.reconcile([run.id])
+    held = (state_of(store, run.id)[0], fields_of(store, run.id)["token"], queued(store), faults(store))
+    store.client.delete(f"baton:worker:{process}:runs")
+    store.client.zrem("baton:leases", process)
+    left = store.ledger.reconcile([run.id])
+    assert (mended, held, left) == (["listed as running"], (state, token, [], []), ["left to the reaper"])
+    assert [buried.ended for buried in store.ledger.reap()] == [1]
+    assert (state_of(store, run.id)[0], queued(store), faults(store)) == ("CRASHED", [], [])
 
 
 def test_a_run_whose_worker_has_no_lease_is_left_to_the_reaper(store: Store) -> None:
