@@ -14,7 +14,7 @@ from orchestrator.schedules import Timing, text_of_time, timing_of
 from shared import codec
 from shared.clock import from_epoch, iso, to_epoch
 from shared.commands import NewRun
-from shared.errors import BadEnvelope, BatonError, InvalidCall, InvalidValue
+from shared.errors import BadEnvelope, BatonError, InvalidCall, InvalidValue, RedisUnavailable
 from shared.ids import new_id
 from shared.ledger import RunLedger
 from shared.planning import planned_call
@@ -127,7 +127,11 @@ class Firing:
             if schedule.next_due > look.at:
                 return min(wait, schedule.next_due - look.at)
             if self._held.get(schedule.id, 0.0) <= look.at:
-                wait = min(wait, self._fire(schedule, at))
+                try:
+                    wait = min(wait, self._fire(schedule, at))
+                except RedisUnavailable:
+                    self._held[schedule.id] = look.at + TRY_AGAIN  # it may be this one's fault: the others come first
+                    raise
         return wait
 
     def _fire(self, schedule: Schedule, at: datetime) -> float:

@@ -4,7 +4,7 @@
 --       +inf), how many fields f
 --       of the schedule to set, names and values, flat; then retention and one run, as submit.
 -- Answer: what submit answers for the run, or STALE (the schedule is gone, paused, or due at another time now). After
---       FULL the occurrence stays due.
+--       FULL the occurrence stays due. After SAME the field `last_run` names the run that there is.
 -- Calls: DEL EXISTS EXPIRE EXPIREAT GET HDEL HGET HINCRBY HINCRBYFLOAT HMGET HSET LINDEX LLEN LPOP LPUSH LTRIM PERSIST
 --        PUBLISH RPUSH SADD SET SISMEMBER SMEMBERS SPOP SREM TIME TTL TYPE XADD ZADD ZCARD ZRANGE ZREM ZSCORE
 
@@ -19,7 +19,10 @@ if not row or tonumber(row) ~= tonumber(due) or call('HGET', KEYS[2], 'paused') 
 local answer = accept_at(first + 2, tonumber(ARGV[first]))
 if sub(answer, 1, 4) ~= 'FULL' then
   call('ZADD', KEYS[1], next_due or '+inf', schedule_id)
-  for i = 5, 4 + 2 * fields, 2 do call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+  local same = string.match(answer, '^SAME (%S+)') -- the occurrence has its run already
+  for i = 5, 4 + 2 * fields, 2 do
+    call('HSET', KEYS[2], ARGV[i], same and ARGV[i] == 'last_run' and same or ARGV[i + 1])
+  end
 end
 flush()
 return answer

@@ -87,6 +87,7 @@ def test_an_occurrence_that_has_its_run_already_moves_on_to_the_next(store: Stor
     store.ledger.submit([earlier])
     assert (fired(store, occurrence()), queued(store)) == (f"SAME {earlier.id}", [earlier.id])
     assert store.client.zscore("baton:schedules", "nightly") == float(NEXT)
+    assert store.client.hget("baton:schedule:nightly", "last_run") == earlier.id
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from orchestrator.firing import Firing
 from orchestrator.schedules import Schedules
 from shared.clock import from_epoch
 from shared.commands import NewRun
-from shared.errors import InvalidCall, InvalidValue
+from shared.errors import InvalidCall, InvalidValue, RedisUnavailable
 from shared.planning import PlannedCall, planned_call
 from shared.views.schedules import Schedule
 from tests.support.invariants import faults
@@ -201,6 +201,18 @@ def test_a_full_queue_keeps_the_occurrence_due(store: Store) -> None:
     store.ledger.set_queue("q", "uncap")
     fired(store)
     assert of(store).get("nightly").count("fired") == 1
+
+
+def test_one_whose_queue_is_damaged_keeps_no_other_from_being_fired(store: Store) -> None:
+    overdue(store, 0.5)
+    of(store).create(new_run(queue="well"), interval=3600, schedule_id="other")
+    store.client.zadd("baton:schedules", {"other": f"{server_time(store) - 0.2:.6f}"})
+    store.client.set("rq:queue:q", "damaged")
+    firing = Firing(store.ledger, store.exchange)
+    with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
+        firing.run()
+    firing.run()
+    assert (of(store).get("nightly").count("fired"), of(store).get("other").count("fired")) == (0, 1)
 
 
 @pytest.mark.parametrize(
