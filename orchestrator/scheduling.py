@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.firing import run_of
 from orchestrator.operations import Operations
 from orchestrator.schedules import CatchUp, Overlap, Schedules
-from shared.commands import NewRun
+from shared.commands import ACCEPTED, NewRun
 from shared.errors import SubmitError
 from shared.specs import TaskLike
 from shared.views.schedules import Schedule
@@ -152,7 +152,7 @@ class Scheduling(Operations):
         schedule = self.get_schedule(schedule_id)
         run = run_of(self._transport, schedule, None)
         (tag,) = self._ledger.submit([run])
-        if tag != "OK":
+        if tag not in ACCEPTED:
             raise SubmitError(f"schedule {schedule_id}: its run was not accepted: {tag}")
         return run.id
 
