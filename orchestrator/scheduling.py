@@ -14,6 +14,7 @@ from shared.commands import ACCEPTED, NewRun
 from shared.errors import SubmitError
 from shared.specs import TaskLike
 from shared.views.schedules import Schedule
+from worker.context import in_no_run
 
 
 class Scheduling(Operations):
@@ -69,7 +70,7 @@ class Scheduling(Operations):
             InvalidCall, InvalidValue: no such rule, zone or option, or it would never be due.
             ParameterBindError: the parameters do not fit.
         """
-        run = self._run_of(task, parameters or {}, queue)
+        run = in_no_run(lambda: self._run_of(task, parameters or {}, queue))  # no child: it outlives every run
         return self._schedules.create(
             run,
             cron=cron,
