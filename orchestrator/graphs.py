@@ -4,6 +4,7 @@ Within `with Graph("etl"):` a call of a task draws a node and returns it. Nodes 
 else stays as it is.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
@@ -221,6 +222,10 @@ class Graph:
                 stays, and runs.
         """
         return submitted(self, self.filled(parameters), current_orchestrator())
+
+    async def asubmit(self, parameters: Mapping[str, Any] | None = None) -> RunFuture[dict[str, Any]]:
+        """The same as `submit`, without blocking the event loop. Cancelled on its way, it may go on."""
+        return await asyncio.to_thread(self.submit, parameters)
 
     def run(self, parameters: Mapping[str, Any] | None = None) -> State[Any]:
         """Run every call here, one after the other; the state in which the graph ends. See `FlowRunner`.

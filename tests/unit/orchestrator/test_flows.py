@@ -293,3 +293,13 @@ def test_what_a_schedule_submits_is_no_child_of_the_flow_that_made_it(baton: Orc
     run = baton.get_run(run_id)
     assert (run.parent, run.flow, run.name, run.tags) == (None, None, "double", ("planned",))
     assert baton.future(run_id).result(20) == 4
+
+
+def test_on_an_event_loop_a_graph_is_submitted_and_its_run_read(baton: Orchestrator) -> None:
+    async def told() -> list[str]:
+        future = await sums.asubmit()
+        await future.aresult(20)
+        run, history = await asyncio.gather(baton.aget_run(future.run_id), baton.ahistory(future.run_id))
+        return [run.name, run.state.name, history[-1].name]
+
+    assert asyncio.run(told()) == ["sums", "Completed", "Completed"]
