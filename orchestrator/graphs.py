@@ -237,7 +237,7 @@ class Graph:
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def mermaid(self) -> str:
+    def to_mermaid(self) -> str:
         """The graph in Mermaid's language: mapped edges are thick, mere order is dotted."""
         lines = ["graph TD"]
         for node in self.nodes:
@@ -248,8 +248,6 @@ class Graph:
             label = "" if edge.key is None else f"|{_escaped(edge.key)}|"
             lines.append(f"    n{edge.upstream.index} {arrow}{label} n{edge.downstream.index}")
         return "\n".join(lines)
-
-    to_mermaid = mermaid
 
     def tree(self) -> str:
         """The graph for a terminal: each call under those that it needs; what stands further up already ends in `^`."""

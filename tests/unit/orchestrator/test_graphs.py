@@ -165,7 +165,7 @@ def test_a_picture_for_mermaid() -> None:
     with Graph("etl") as graph:
         rows: Any = extract(graph.parameter("day"))  # type: ignore[arg-type]
         load.map(rows, unmapped(1)).wait_for(graph.node("extract"))  # type: ignore[attr-defined]
-    assert graph.mermaid().splitlines() == [
+    assert graph.to_mermaid().splitlines() == [
         "graph TD",
         '    n0(["day"])',
         '    n1["extract"]',
