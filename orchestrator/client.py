@@ -158,6 +158,10 @@ class Orchestrator(Scheduling):
         """
         return self._ledger.get_with_inputs(run_id)
 
+    async def aget_run(self, run_id: str) -> TaskRun:
+        """The same as `get_run`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get_run, run_id)
+
     def history(self, run_id: str) -> list[State[Any]]:
         """Every state the run went through, oldest first.
 
@@ -165,6 +169,10 @@ class Orchestrator(Scheduling):
             RunGone: there is no such run, or no longer.
         """
         return self._ledger.history(run_id)
+
+    async def ahistory(self, run_id: str) -> list[State[Any]]:
+        """The same as `history`, without blocking the event loop."""
+        return await asyncio.to_thread(self.history, run_id)
 
     def submit_call(
         self,

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from orchestrator.calls import SubmitOptions
+from orchestrator.graph_nodes import nodes_in
+from orchestrator.graphs import current_graph
 from orchestrator.tasks import Awaited, Delays, Hook, Task
 from shared.specs import (
     SUBMIT_OPTIONS,
@@ -94,6 +96,8 @@ class Flow(Task[P, R_co]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it here, tracked, and give what it returns; with `return_state=True` its last state.
 
+        Where a graph is drawn a node of it: nothing is run.
+
         Where an Orchestrator is open or the environment names a Redis, the run is recorded there. In the body of
         another run it is its child. What it submits goes to the fleet.
 
@@ -103,6 +107,9 @@ class Flow(Task[P, R_co]):
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parameters = self.spec.binding.bind(args, kwargs)
+        graph = current_graph()
+        if graph is not None:
+            return graph.draw(self, parameters).wait_for(*nodes_in(wait_for))
         return run_task(
             self.spec,
             parameters=parameters,

@@ -7,7 +7,7 @@ from shared.annotations import Annotation, unmapped
 from shared.collections import visit_collection
 from shared.specs import TaskSpec
 
-REQUIRED: Final = object()
+REQUIRED: Final = ...
 """Where a parameter has no default."""
 
 

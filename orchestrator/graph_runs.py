@@ -19,12 +19,12 @@ from shared.codec_walk import is_plain
 from shared.collections import visit_collection
 from shared.commands import NewRun
 from shared.edges import Edge
-from shared.errors import BatonError, InvalidValue, LimitExceeded, RunGone, SubmitError, TransitionRefused
+from shared.errors import BatonError, InvalidValue, LimitExceeded, SubmitError
 from shared.ids import new_id
 from shared.references import DECIDING, WAIT_FOR, RunReference, refer, references_in
 from shared.states import State
 from shared.transport import Argument
-from worker.context import inherited
+from worker.context import in_no_run, inherited
 from worker.graph_end import GRAPH
 
 
@@ -75,9 +75,7 @@ def submitted(graph: Drawn, parameters: Mapping[str, Any], orchestrator: Orchest
 def _call_off(run_ids: Sequence[str], orchestrator: Orchestrator) -> None:
     """Cancel what was accepted of a graph, last ones first: nothing would end it."""
     with suppress(BatonError):  # why it was refused is told already
-        for run_id in reversed(run_ids):
-            with suppress(TransitionRefused, RunGone):  # it has ended
-                orchestrator.cancel(run_id)
+        orchestrator.cancel_many(run_ids[::-1])
 
 
 class _Plan:
@@ -177,12 +175,10 @@ class _Plan:
         if spec is None:
             raise AssertionError(f"{node!r} is no call")
         check, once = self._orchestrator.check_is_mine, SubmitOptions()
-        run = new_run(spec.key, spec.queue, {}, self._settings, options=once, spec=spec, check=check)
-        flow: dict[str, Argument] = {"flow": self._flow, "ties": "1"}
-        flow["correlation"] = self._inherited.get("correlation", self._flow)
-        # Without the key by which a flow finds it again: all calls of the task would be one run.
-        ties = [tie for tie in run.ties if tie[0] not in ("idem", "digest", "again")]
-        run = self._usual[id(spec)] = replace(run, fields={**run.fields, **flow}, ties=ties)
+        # All of them would get the key of one call, by which a flow around this finds that call again.
+        run = in_no_run(lambda: new_run(spec.key, spec.queue, {}, self._settings, options=once, spec=spec, check=check))
+        flow: dict[str, Argument] = {"correlation": self._flow, **self._inherited, "flow": self._flow, "ties": "1"}
+        run = self._usual[id(spec)] = replace(run, fields={**run.fields, **flow})
         return run
 
     def _filled(self, value: Any) -> Any:

@@ -4,6 +4,7 @@ Within `with Graph("etl"):` a call of a task draws a node and returns it. Nodes 
 else stays as it is.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
@@ -222,6 +223,10 @@ class Graph:
         """
         return submitted(self, self.filled(parameters), current_orchestrator())
 
+    async def asubmit(self, parameters: Mapping[str, Any] | None = None) -> RunFuture[dict[str, Any]]:
+        """The same as `submit`, without blocking the event loop. Cancelled on its way, it may go on."""
+        return await asyncio.to_thread(self.submit, parameters)
+
     def run(self, parameters: Mapping[str, Any] | None = None) -> State[Any]:
         """Run every call here, one after the other; the state in which the graph ends. See `FlowRunner`.
 
@@ -232,7 +237,7 @@ class Graph:
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def mermaid(self) -> str:
+    def to_mermaid(self) -> str:
         """The graph in Mermaid's language: mapped edges are thick, mere order is dotted."""
         lines = ["graph TD"]
         for node in self.nodes:
@@ -243,8 +248,6 @@ class Graph:
             label = "" if edge.key is None else f"|{_escaped(edge.key)}|"
             lines.append(f"    n{edge.upstream.index} {arrow}{label} n{edge.downstream.index}")
         return "\n".join(lines)
-
-    to_mermaid = mermaid
 
     def tree(self) -> str:
         """The graph for a terminal: each call under those that it needs; what stands further up already ends in `^`."""

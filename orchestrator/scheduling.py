@@ -10,10 +10,11 @@ from typing import Any
 from orchestrator.firing import run_of
 from orchestrator.operations import Operations
 from orchestrator.schedules import CatchUp, Overlap, Schedules
-from shared.commands import NewRun
+from shared.commands import ACCEPTED, NewRun
 from shared.errors import SubmitError
 from shared.specs import TaskLike
 from shared.views.schedules import Schedule
+from worker.context import in_no_run
 
 
 class Scheduling(Operations):
@@ -69,7 +70,7 @@ class Scheduling(Operations):
             InvalidCall, InvalidValue: no such rule, zone or option, or it would never be due.
             ParameterBindError: the parameters do not fit.
         """
-        run = self._run_of(task, parameters or {}, queue)
+        run = in_no_run(lambda: self._run_of(task, parameters or {}, queue))  # no child: it outlives every run
         return self._schedules.create(
             run,
             cron=cron,
@@ -152,7 +153,7 @@ class Scheduling(Operations):
         schedule = self.get_schedule(schedule_id)
         run = run_of(self._transport, schedule, None)
         (tag,) = self._ledger.submit([run])
-        if tag != "OK":
+        if tag not in ACCEPTED:
             raise SubmitError(f"schedule {schedule_id}: its run was not accepted: {tag}")
         return run.id
 

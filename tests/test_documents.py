@@ -1,5 +1,6 @@
 """What the documents say is what the code does: generated parts are fresh, links lead somewhere, names exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -34,6 +35,24 @@ def test_files_that_are_named_are_there(document: Path) -> None:
         r"`((?:shared|worker|orchestrator|tests|deploy|docs|examples)/[\w./-]*\w)`", document.read_text()
     )
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{path.name}-{number}")
+    for path in DOCUMENTS
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL))
+]
+DEFINE = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_is_imported_and_defined_in_a_block_can_be(block: str, request: pytest.FixtureRequest) -> None:
+    tree = ast.parse(block)
+    tree.body = [statement for statement in tree.body if isinstance(statement, DEFINE)]
+    names: dict[str, object] = {"__name__": request.node.callspec.id}  # the keys of its tasks begin so
+    exec(compile(tree, request.node.callspec.id, "exec"), names)  # noqa: S102 - our own pages
+    defined = {statement.name for statement in tree.body if isinstance(statement, ast.FunctionDef)}
+    assert defined <= names.keys()
 
 
 @EACH

@@ -4,12 +4,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import count
 from traceback import format_exception
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from shared.errors import InvalidCall, MissingContextError
 from shared.naming import tags_in
@@ -17,6 +17,7 @@ from shared.options import check_options
 from shared.specs import FlowSpec, TaskSpec
 from worker.notes import Notes
 
+T = TypeVar("T")
 NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -160,6 +161,13 @@ def inherited() -> dict[str, str]:
     if context.traceparent is not None:
         fields["traceparent"] = context.traceparent
     return fields
+
+
+def in_no_run(make: Callable[[], T]) -> T:
+    """What this makes where no run is around it, so that nothing is inherited; the tags in force stay."""
+    apart = Context()
+    apart.run(_tags.set, current_tags())
+    return apart.run(make)
 
 
 def in_body(context: RunContext) -> RunContext:

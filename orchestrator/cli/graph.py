@@ -27,7 +27,7 @@ def show(place: str, *, mermaid: bool, as_json: bool) -> None:
         ]
         output.document({"name": graph.name, "nodes": [node.name for node in graph.order()], "edges": edges})
     else:
-        click.echo(graph.mermaid() if mermaid else graph.tree())
+        click.echo(graph.to_mermaid() if mermaid else graph.tree())
 
 
 def _found(place: str) -> Graph:

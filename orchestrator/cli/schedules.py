@@ -206,7 +206,7 @@ def run_now(ctx: click.Context, schedule: str, *, as_json: bool) -> int:
 
     Prints the run's id.
     """
-    with checked_exchange_from(ctx) as (exchange, _):
+    with checked_exchange_from(ctx, steers=True) as (exchange, _):
         if not schedules(exchange, [schedule]).rows:
             return _unknown(ctx, schedule)
     with Orchestrator(settings=client_settings_from(ctx)) as baton:

@@ -76,7 +76,7 @@ def worker(
     logs.set_up(logs.LEVELS["quiet" if ctx.obj["quiet"] else "verbose" if ctx.obj["verbose"] else "normal"])
     if reloads:
         return _reloaded(modules)
-    # Late: RQ takes longer to import than all of Baton, and neither help nor --check needs it.
+    # Late: RQ takes half as long to import as all of Baton, and neither help nor --check needs it.
     from worker.process import run_fleet  # noqa: PLC0415
 
     with Orchestrator(settings=settings):  # what bodies submit goes to the Redis that their runs came from

@@ -54,7 +54,7 @@ def drain(ctx: click.Context, name: str, *, is_all: bool, seconds: float | None,
     """
     if bool(name) == is_all:
         raise click.UsageError("Name a worker or a fleet, or say --all.")
-    with checked_exchange_from(ctx) as (exchange, settings):
+    with checked_exchange_from(ctx, steers=True) as (exchange, settings):
         rows = _working(exchange)
         wanted = _Wanted() if is_all else _meant(name, rows)
         names = wanted.among(rows) if wanted is not None else []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.census import flaky_lookup, parse, tabulate, walk
 from shared import keys
 from shared.settings import Settings
 from tests.support.fleets import BIN, ROOT, command, environment
@@ -62,6 +63,12 @@ def test_a_fleet_is_started_with_options_that_it_takes(name: str, server: RedisS
     words = ["examples.census" if word == "shop.tasks" else word for word in LINES[name]]
     answer = command("baton", *words, "--check", url=server.url)
     assert (answer.returncode, "census" in answer.stdout) == (0, True)
+
+
+def test_the_fleet_of_the_example_serves_the_queue_of_its_tasks() -> None:
+    words = LINES["compose fleet"]
+    served = {words[i + 1] for i, word in enumerate(words) if word == "-q"}
+    assert served == {one.spec.queue for one in (walk, parse, flaky_lookup, tabulate)}
 
 
 @pytest.mark.parametrize("name", [name for name, words in LINES.items() if words[0] == "server"])

@@ -1,6 +1,7 @@
 """What README shows is what happens: its blocks are run as they stand, its contract is that of the documents."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from orchestrator.cheatsheet import EXAMPLE, QUESTIONS
 from orchestrator.cli import COMMANDS
+from orchestrator.cli.submit import submit
+from orchestrator.cli.worker import worker
 from tests.support.fleets import ROOT, Fleets, command
 from tests.support.own_processes import environment, needs_server, processes
 from tests.support.server import RedisServer
@@ -16,6 +19,16 @@ from tests.support.server import RedisServer
 README = (ROOT / "README.md").read_text()
 LEAVES = {words for words, (place, _) in COMMANDS.items() if place}
 PRICE = "13.5\n"
+LIMITED = "".join(f"{call} three at once, then ten a second\n" for call in range(5))
+PROGRAMS = {
+    "Flows": "1140 4060\n",
+    "Graphs": "222\n",
+    "Results that are used again, and what is undone": (
+        "asked for EUR\n[1.1, 1.1]\nthe booking is cancelled\nsold out\n"
+    ),
+    "Limits": f"one of two at the same time\n{LIMITED}",
+}
+"""What the other programs print, by the headings of their sections."""
 
 
 def section(title: str) -> str:
@@ -96,6 +109,35 @@ def test_the_program_runs_as_it_stands_and_leaves_nothing_behind(shop: Path) -> 
     assert (ended.returncode, ended.stdout, processes()) == (0, PRICE, set())
 
 
+@needs_server
+@pytest.mark.parametrize("title", PROGRAMS)
+def test_the_other_programs_run_as_they_stand_too(title: str, tmp_path: Path) -> None:
+    (program,) = blocks(title, "python")
+    script = tmp_path / program.splitlines()[0].removeprefix("# ")
+    script.write_text(program)
+    ended = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, processes()) == (0, PROGRAMS[title], set()), ended.stderr
+
+
+def test_no_program_is_left_out() -> None:
+    assert {title for title in titles() if blocks(title, "python")} == {"Fifteen lines", *PROGRAMS}
+
+
+def test_the_commands_of_a_schedule_work(server: RedisServer) -> None:
+    create, preview, serve = commands("Schedules")
+    told = [command(*shlex.split(each), url=server.url) for each in (create, preview)]
+    assert [(each.returncode, len(each.stdout.splitlines()) > 0) for each in told] == [(0, True), (0, True)]
+    assert (told[0].stdout, serve) == ("morning\n", "baton server")
+
+
 def test_the_three_commands_for_several_machines_work(shop: Path, server: RedisServer, fleet: Fleets) -> None:
     address, start, ask = commands("On several machines")
     assert address.startswith("export BATON_REDIS_URL=redis://")
@@ -124,6 +166,15 @@ def test_the_contract_is_that_of_the_documents() -> None:
 def test_every_command_that_is_named_is_there(document: Path) -> None:
     named = re.findall(r"(?:`|^\$ |&& |bin/)baton ([a-z]+(?: [a-z]+)?)", document.read_text(), re.MULTILINE)
     assert [words for words in named if not {words, words.split()[0]} & LEAVES] == []
+
+
+OPTIONS = sorted(set(re.findall(r"--[a-z][a-z-]+", section("On several machines"))))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_that_is_named_is_one_of_a_command(option: str) -> None:
+    known = {name for command in (worker, submit) for param in command.params for name in param.opts}
+    assert option in {*known, "--json"}
 
 
 @pytest.mark.parametrize("word", commands("Working on it"))

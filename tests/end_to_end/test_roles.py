@@ -162,7 +162,11 @@ def test_an_observer_looks(words: str, settled: RedisServer, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    "words", ["limits set tag:db 1", "queues pause default", "doctor", f"submit {ADD} -p x=1 -p y=1"]
+    "words",
+    [
+        *("limits set tag:db 1", "queues pause default", "doctor", f"submit {ADD} -p x=1 -p y=1"),
+        *("workers drain --all --yes", "schedules run often"),
+    ],
 )
 def test_an_observer_does_nothing_else(
     words: str, settled: RedisServer, refusals: list[str], capsys: pytest.CaptureFixture[str]

@@ -99,3 +99,13 @@ def test_scripts_that_are_flushed_under_load_are_loaded_again(
     while not futures[-1].done():
         client.script_flush()
     assert futures.result(30) == list(range(500))
+
+
+def test_a_run_besides_the_occurrences_whose_reply_is_lost_is_one_run(proxy: Proxy, client: "redis.Redis") -> None:
+    with Orchestrator(settings=Settings.load({}, redis_url=proxy.url)) as baton:
+        baton.create_schedule(add, {"x": 1, "y": 1}, cron="0 0 1 1 *", id="yearly-mark")
+        baton.run_schedule("yearly-mark")
+        lost = proxy.lose_reply(b"EVALSHA")
+        run_id = baton.run_schedule("yearly-mark")
+    assert (lost.is_set(), client.llen(keys.queue("default"))) == (True, 2)
+    assert client.lrange(keys.queue("default"), 0, -1)[-1] == run_id

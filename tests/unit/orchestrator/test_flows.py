@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Orchestrator, flow, get_run_context, task
+from orchestrator import Orchestrator, flow, get_run_context, tags, task
+from orchestrator.client import current_orchestrator
+from orchestrator.graphs import Graph
 from shared.errors import FailedRun, InvalidCall, InvalidValue, ParameterBindError
 from shared.runs import FlowRun
 from shared.states import Completed, Failed, State
@@ -249,3 +251,55 @@ def test_a_loop_may_wait_for_a_flow_and_for_its_runs() -> None:
         return await sums([1, 2]), await (await sums.asubmit([3]))
 
     assert asyncio.run(all_ways()) == (6, 6)
+
+
+# --- what else a body may submit --------------------------------------------------------------------------------------
+
+
+@task
+def add_up(values: list[float]) -> float:
+    return sum(values)
+
+
+with Graph("sums") as sums:
+    add_up([double(x) for x in (1, 2, 3)])
+
+
+@flow
+def through_a_graph() -> tuple[str, str]:
+    future = sums.submit()
+    return future.run_id, future.result(20)["add_up"]
+
+
+def test_the_calls_of_a_graph_in_a_flow_are_runs_each_of_its_own(baton: Orchestrator) -> None:
+    future = through_a_graph.submit()
+    end, total = future.result(20)
+    runs = [baton.get_run(run_id) for run_id in (end, total)]
+    assert [(run.parent, run.flow, run.name) for run in runs] == [
+        (future.run_id, future.run_id, "sums"),
+        (future.run_id, end, "add_up"),
+    ]
+    assert baton.future(total).result(20) == 12
+
+
+@flow
+def planner() -> str:
+    with tags("planned"):
+        return current_orchestrator().create_schedule(double, {"x": 2}, interval=86400).id
+
+
+def test_what_a_schedule_submits_is_no_child_of_the_flow_that_made_it(baton: Orchestrator) -> None:
+    run_id = baton.run_schedule(planner.submit().result(20))
+    run = baton.get_run(run_id)
+    assert (run.parent, run.flow, run.name, run.tags) == (None, None, "double", ("planned",))
+    assert baton.future(run_id).result(20) == 4
+
+
+def test_on_an_event_loop_a_graph_is_submitted_and_its_run_read(baton: Orchestrator) -> None:
+    async def told() -> list[str]:
+        future = await sums.asubmit()
+        await future.aresult(20)
+        run, history = await asyncio.gather(baton.aget_run(future.run_id), baton.ahistory(future.run_id))
+        return [run.name, run.state.name, history[-1].name]
+
+    assert asyncio.run(told()) == ["sums", "Completed", "Completed"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import allow_failure, task, unmapped
+from orchestrator import allow_failure, flow, task, unmapped
 from orchestrator.graph_nodes import Node
 from orchestrator.graphs import Graph, current_graph
 from shared.edges import Edge
@@ -165,7 +165,7 @@ def test_a_picture_for_mermaid() -> None:
     with Graph("etl") as graph:
         rows: Any = extract(graph.parameter("day"))  # type: ignore[arg-type]
         load.map(rows, unmapped(1)).wait_for(graph.node("extract"))  # type: ignore[attr-defined]
-    assert graph.mermaid().splitlines() == [
+    assert graph.to_mermaid().splitlines() == [
         "graph TD",
         '    n0(["day"])',
         '    n1["extract"]',
@@ -200,3 +200,16 @@ def test_a_node_that_is_not_there_is_told_with_those_that_are() -> None:
     graph, _ = diamond()
     with pytest.raises(InvalidValue, match="no node 'lod'; it has extract, double"):
         graph.node("lod")
+
+
+@flow(key="graphs.nightly")
+def nightly(day: Any) -> Any:
+    raise AssertionError(day)
+
+
+def test_a_call_of_a_flow_draws_a_node_too() -> None:
+    with Graph("nested") as graph:
+        a: Any = extract("u")
+        b: Any = nightly(a, wait_for=[extract("v")])
+    assert (names(graph.nodes), names(graph.terminal_tasks())) == (["extract", "extract-2", "nightly"], ["nightly"])
+    assert graph.edges == [Edge(a, b, "day"), Edge(graph.node("extract-2"), b)]
