@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from inspect import isasyncgen, iscoroutine
@@ -14,15 +14,15 @@ from shared.clock import monotonic
 from shared.errors import TaskRunTimeoutError, TerminationSignal
 from shared.ledger import RunLedger
 from shared.states import State
-from shared.stepping import Do
+from shared.stepping import Do, adrive, raised_by_function
 from shared.transactions import Transaction, inside
 from worker.context import in_body, run_context
-from worker.engine.aperforming import aend_of, asleep, closed, goes_on, in_thread
+from worker.engine.aperforming import aend_of, asleep, closed, in_thread
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.gathering import agathered
 from worker.engine.inline import InlineRun
-from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed, raised_by_function
+from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -48,28 +48,6 @@ from worker.timeouts import Late, text_of_limit, within
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Awaitable[Any]]) -> T:
-    """Let `perform` do each step, and send back what came of it; what the steps end with."""
-    move: Callable[[], Step] = partial(next, steps)
-    task = asyncio.current_task()
-    while True:
-        try:
-            step = move()
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            move = partial(steps.send, await perform(step))
-        except GeneratorExit as error:
-            if not goes_on(task):
-                raise
-            raised = raised_by_function(error)
-            raised.__cause__ = error
-            move = partial(steps.throw, raised)
-        except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
-            move = partial(steps.throw, error)
 
 
 class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from shared.clock import now
 from shared.errors import RunGone
 from shared.states import State
-from worker.engine.performing import LOOK_FOR_CANCEL, raised_by_function
+from shared.stepping import raised_by_function
+from worker.engine.performing import LOOK_FOR_CANCEL
 from worker.engine.place import Place
 from worker.engine.steps import Stream
 from worker.inputs import Source
@@ -39,14 +40,6 @@ async def closed(stream: Stream) -> None:
         await stream.items.aclose()
     else:
         stream.items.close()
-
-
-def goes_on(task: "asyncio.Task[Any] | None") -> bool:
-    """True if this task is executed at this moment, so that nobody can be closing its coroutine."""
-    try:
-        return task is not None and asyncio.current_task() is task
-    except RuntimeError:
-        return False
 
 
 async def in_thread(fn: Callable[..., T], *args: Any) -> T:

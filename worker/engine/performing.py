@@ -14,6 +14,7 @@ from shared.clock import monotonic, now
 from shared.errors import RunGone, TaskRunTimeoutError
 from shared.outcomes import GENERATED_ITEMS
 from shared.states import State
+from shared.stepping import raised_by_function
 from worker.engine.place import Place
 from worker.engine.steps import Call, Ended, Force, Item, Look, Overran, Propose, Rename, Settle, Step, Stream
 from worker.inputs import Source
@@ -84,11 +85,6 @@ def advance(stream: Stream) -> Item | Ended:
         raise
     finally:
         stream.spent += monotonic() - began
-
-
-def raised_by_function(error: BaseException) -> RuntimeError:
-    """What stands for an exception that would mean something else to the generators and futures on its way."""
-    return RuntimeError(f"the function raised {type(error).__name__}")
 
 
 def sleep(until: datetime, place: Place) -> None:
