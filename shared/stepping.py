@@ -37,7 +37,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Do:
     def call() -> None:
         returned = function(*arguments)
         if inspect.isawaitable(returned):
-            _finish(returned)
+            finished(returned)
 
     async def acall() -> None:
         returned = function(*arguments)
@@ -47,19 +47,19 @@ def called(function: Callable[..., Any], *arguments: Any) -> Do:
     return Do(call, acall, "ahook" if inspect.iscoroutinefunction(function) else "hook")
 
 
-def _finish(awaitable: Awaitable[Any]) -> None:
-    """Await this from plain code: here, or in another thread where an event loop runs here."""
+def finished(awaitable: Awaitable[T]) -> T:
+    """What this gives, awaited from plain code: here, or in another thread where an event loop runs here."""
 
-    async def finished() -> None:
-        await awaitable
+    async def awaited() -> T:
+        return await awaitable
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(finished())
-    else:
-        with ThreadPoolExecutor(1) as other:
-            other.submit(copy_context().run, asyncio.run, finished()).result()
+        return asyncio.run(awaited())
+    # A loop runs in this thread, and waits for us: it could not go on with another task.
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(copy_context().run, asyncio.run, awaited()).result()
 
 
 def do(step: Do) -> Any:
