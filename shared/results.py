@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
@@ -29,6 +30,7 @@ from shared.exceptions_as_data import describe_exception
 from shared.ids import new_id
 from shared.result_storage import DirectoryStorage, Storage, StoredRecord
 from shared.version import __version__
+from shared.waits import waited_for
 
 R = TypeVar("R")
 MOST_BYTES: Final = 1024 * 1024
@@ -305,12 +307,11 @@ class ResultStore:
     async def aacquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """The same as `acquire_lock`, without blocking the event loop. Cancelled, it leaves no lock behind."""
         guard, ended = threading.Lock(), set[str]()
-
         until = float("inf") if timeout is None else clock.monotonic() + timeout
 
         def acquire() -> bool:
             is_taken = False
-            # A thread that waits cannot be interrupted, and a loop waits for its threads before it ends.
+            # A thread that waits cannot be interrupted: it looks now and then whether anybody wants the lock.
             while not is_taken and "abandoned" not in ended:
                 left = until - clock.monotonic()
                 is_taken = self.acquire_lock(key, holder, max(0.0, min(left, SLICE)))
@@ -324,7 +325,7 @@ class ResultStore:
             return is_taken
 
         try:
-            return await asyncio.to_thread(acquire)
+            return await waited_for(acquire)
         except asyncio.CancelledError:
             # The thread cannot be interrupted: whichever of the two is the last gives back what was taken.
             with guard:
@@ -364,7 +365,7 @@ class ResultStore:
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """The same as `wait_for_lock`, without blocking the event loop."""
-        return await asyncio.to_thread(self.wait_for_lock, key, timeout)
+        return await waited_for(partial(self.wait_for_lock, key, timeout))
 
 
 def _metadata_of(found: Any) -> tuple[ResultRecordMetadata, bytes]:
