@@ -126,7 +126,7 @@ class RecordStore(Protocol):
 
 
 class LockManager(Protocol):
-    """Locks by key, each held by one at a time; one whose holder has died is freed.
+    """Locks by key, each held by one at a time; one whose holder has died is freed. Equal ones have the same locks.
 
     `holder` is a name for who holds it, None for this process. Times are seconds, None has no limit.
     """
@@ -299,6 +299,10 @@ class ResultStore:
         if self.lock_manager is None:
             raise ConfigError("This store has no locks: give it a lock_manager.")
         return self.lock_manager
+
+    def lock_of(self, key: str) -> tuple[LockManager, str]:
+        """What the lock of this key is known by: equal for stores that share it, as lock managers do that are equal."""
+        return self._locks, self.prefix + key
 
     def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """Take the lock of this key, as `LockManager.acquire_lock`."""

@@ -115,6 +115,7 @@ class Transaction:
         self.on_rollback_hooks: list[Hook] = []
         self._holder = new_id()
         self.is_locked = False
+        self.lock: object = None
         self._token: Token[Transaction | None] | None = None
 
     def __repr__(self) -> str:
@@ -360,7 +361,8 @@ class Transaction:
             return
         if store is None:
             raise ConfigError("SERIALIZABLE needs a store with locks: this transaction has none")
-        if any(one.is_locked and one.key == key and one.store is store for one in self._around()):
+        self.lock = lock = store.lock_of(key)
+        if any(one.is_locked and one.lock == lock for one in self._around()):
             return  # it would wait for itself
         yield Do(
             partial(store.acquire_lock, key, self._holder, None),
