@@ -326,7 +326,10 @@ class TaskRunner(Runner):
                 proposed = changed(state, message=f"Retrying Task (after attempt {tried} of {most})")
         recorded = self._record(proposed, retriable)
         if recorded.type != state.type:
-            shaped = self.shaped(state, recorded)
+            try:
+                shaped = self.shaped(state, recorded)
+            except ENDRUN as end:
+                raise ENDRUN(self._record(end.state, retriable=False)) from end
             recorded = recorded if shaped is recorded else self._record(shaped)
         if recorded.is_completed():
             self._cache(inputs).keep(recorded)

@@ -313,6 +313,25 @@ def test_a_handler_ends_the_pipeline(
     assert [name for name, _ in history(recorder, one)] == wanted
 
 
+@pytest.mark.parametrize("delay", [0, 10])
+def test_what_a_handler_makes_of_a_retry_is_recorded_also_where_it_ends_the_pipeline(
+    recorder: PrivateRecorder, delay: float
+) -> None:
+    def handler(_target: object, _old: State[Any], new: State[Any]) -> None:
+        if new.name in ("Retrying", "AwaitingRetry"):
+            raise ENDRUN(Failed(message="not again"))
+
+    def fails() -> None:
+        raise ValueError
+
+    one = runner(fails, handlers=[handler], retries=2, retry_delay_seconds=delay)
+    ended = one.run()
+    assert (told(ended), [name for name, _ in history(recorder, one)]) == (
+        ("Failed", "not again"),
+        ["Pending", "Running", "AwaitingRetry" if delay else "Retrying", "Failed"],
+    )
+
+
 def test_the_rules_judge_what_handlers_made() -> None:
     def hasty(_target: object, _old: State[Any], new: State[Any]) -> State[Any]:
         return Completed(data=1) if new.is_running() else new
