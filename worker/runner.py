@@ -44,7 +44,7 @@ from worker.pipeline import (
     waited,
 )
 from worker.runner_body import body_outcome
-from worker.runner_cache import TaskCache
+from worker.runner_cache import TaskCache, cache_of
 from worker.triggers import States, all_successful, end_by_skip, end_by_trigger
 
 __all__ = ["Runner", "StateHandler", "TaskRunner", "TaskRunnerInitializeResult"]
@@ -299,18 +299,14 @@ class TaskRunner(Runner):
         """One attempt: what came of the function, and what the handlers make of that. Not recorded yet.
 
         Raises:
-            ENDRUN: it was not begun, or a handler ends the pipeline.
+            ENDRUN: it was not begun.
         """
         if not state.is_running() or self._place is None:
             raise ENDRUN(state)
         engine = self._engine = self._engine or SyncTaskRunEngine(self.task, {}, place=self._place)
         engine.parameters, engine.seconds = values_of(inputs), self.task.timeout_seconds
         outcome, self._is_final = body_outcome(engine, raises=bool(self.context.get("raise_on_exception")))
-        try:
-            return self.shaped(state, outcome)
-        except ENDRUN as end:
-            shaped: State[Any] = end.state
-            return shaped
+        return self.shaped_or_ended(state, outcome)[0]
 
     def check_for_retry(self, state: State[Any], inputs: Inputted) -> State[Any]:
         """What is recorded of an attempt's outcome: itself, or where the rules have it tried again what they say."""
@@ -326,11 +322,7 @@ class TaskRunner(Runner):
                 proposed = changed(state, message=f"Retrying Task (after attempt {tried} of {most})")
         recorded = self._record(proposed, retriable)
         if recorded.type != state.type:
-            try:
-                shaped = self.shaped(state, recorded)
-            except ENDRUN as end:
-                raise ENDRUN(self._record(end.state, retriable=False)) from end
-            recorded = recorded if shaped is recorded else self._record(shaped)
+            recorded = self._record_shaped(state, recorded)
         if recorded.is_completed():
             self._cache(inputs).keep(recorded)
         return recorded
@@ -364,9 +356,8 @@ class TaskRunner(Runner):
         return self._place.is_cancelled() if self._place is not None else bool(event and event.is_set())
 
     def _cache(self, inputs: Inputted) -> TaskCache:
-        return TaskCache(
-            self.task, self.flow_result, values_of(inputs), self.context.get("parameters"), self._selected()
-        )
+        run, parameters = self._selected(), self.context.get("parameters")
+        return cache_of(self.task, self.flow_result, self._recorder, values_of(inputs), parameters, run)
 
     def _selected(self) -> TaskRun:
         if self._new is None:
@@ -387,6 +378,12 @@ class TaskRunner(Runner):
         data = new.data if recorded.type == new.type and new.data is not None else recorded.data
         details = recorded.state_details.replaced(task_run_id=place.run.id)
         return changed(recorded, data=data, state_details=details)
+
+    def _record_shaped(self, old: State[Any], recorded: State[Any]) -> State[Any]:
+        shaped, ends = self.shaped_or_ended(old, recorded)
+        if ends:
+            raise ENDRUN(self._record(shaped, retriable=False))
+        return recorded if shaped is recorded else self._record(shaped)
 
     def _recorded_elsewhere(self, new: State[Any], error: Exception) -> State[Any]:
         known = self._recorder.find(self._selected().id)
