@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import copy_context
 from functools import partial
 from inspect import isasyncgen, iscoroutine
 from typing import Any, ParamSpec, Self, TypeVar
@@ -16,7 +17,7 @@ from shared.ledger import RunLedger
 from shared.states import State
 from shared.stepping import Do, adrive, raised_by_function
 from shared.transactions import Transaction, inside
-from worker.context import in_body, run_context
+from worker.context import RunContext, in_body, run_context
 from worker.engine.aperforming import aend_of, asleep, closed, in_thread
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
@@ -88,8 +89,8 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     answer = await self._call(step)
             case Next(stream):
                 about = self.around_body(place)
-                with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
-                    answer = await self._advance(stream)
+                with place.guard(about.fence, stream.seconds):
+                    answer = await self._advance(stream, about)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)):
                     answer = fn(*args)
@@ -97,8 +98,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             case Open(fn, args, kwargs):
                 answer = fn(*args, **kwargs)
             case Close(stream):
-                with run_context(place.context(self.parameters)):
-                    await closed(stream)
+                await closed(stream, place.context(self.parameters))
             case Sleep(until):
                 await asleep(until, place)
             case Do():
@@ -286,9 +286,18 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         work = listed(returned) if isasyncgen(returned) else returned
         return await self._limited(step.seconds, step.seconds, work)
 
-    async def _advance(self, stream: Stream) -> Item | Ended:
+    async def _advance(self, stream: Stream, about: RunContext) -> Item | Ended:
         if not isasyncgen(stream.items):
-            return await asyncio.to_thread(advance, stream)
+            stream.context = stream.context or copy_context()
+            return await asyncio.to_thread(stream.context.run, self._advance_here, stream, about)
+        with run_context(about), self.prints(), self.in_transaction():
+            return await self._awaited_item(stream)
+
+    def _advance_here(self, stream: Stream, about: RunContext) -> Item | Ended:
+        with run_context(about), self.prints(), self.in_transaction():
+            return advance(stream)
+
+    async def _awaited_item(self, stream: Stream) -> Item | Ended:
         left = None if stream.seconds is None else max(stream.seconds - stream.spent, LEAST)
         began = monotonic()
         try:
