@@ -37,7 +37,7 @@ MOST_BYTES: Final = 1024 * 1024
 """The most that a value in a store may have, unless said otherwise."""
 OWN_KEY_SECONDS: Final = 86_400
 """How long a record without an expiration lives that is nobody's cached value."""
-SLICE: Final = 1.0
+_SLICE: Final = 1.0
 """Seconds: so long at most a wait for a lock goes on that nobody waits for any more."""
 _AROUND: Final = 16 * 1024
 _log = logging.getLogger(__name__)
@@ -318,8 +318,8 @@ class ResultStore:
             # A thread that waits cannot be interrupted: it looks now and then whether anybody wants the lock.
             while not is_taken and "abandoned" not in ended:
                 left = until - clock.monotonic()
-                is_taken = self.acquire_lock(key, holder, max(0.0, min(left, SLICE)))
-                if left <= SLICE:
+                is_taken = self.acquire_lock(key, holder, max(0.0, min(left, _SLICE)))
+                if left <= _SLICE:
                     break
             with guard:
                 ended.add("taken" if is_taken else "refused")
