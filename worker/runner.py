@@ -174,15 +174,14 @@ class TaskRunner(Runner):
         told.setdefault("task_run_count", 1 if known is None else known.run_count + 1)
         if found.name == "Resuming":
             told["resume"] = True
-        index = told.get("map_index")
-        full = self.task.name if index is None else f"{self.task.name}[{index}]"
+        full = self.task.name if told.get("map_index") is None else f"{self.task.name}[{told['map_index']}]"
         if known is None:
             run_id = new_id() if run_id is None else as_id(run_id)
             known = new_task_run(self.task, references_of(self._states), run_id, told)
         self._new = known
-        told |= {"task_name": full, "task_full_name": full, "task_tags": self._new.tags, "task_run_id": self._new.id}
-        fields = {"run_id": self._new.id, "task": self.task.key}
-        told["logger"] = logging.LoggerAdapter(logging.getLogger("baton.runs"), fields)
+        told |= {"task_name": full, "task_full_name": full, "task_tags": known.tags, "task_run_id": known.id}
+        about = {"run_id": known.id, "task": self.task.key}
+        told["logger"] = logging.LoggerAdapter(logging.getLogger("baton.runs"), about)
         return TaskRunnerInitializeResult(found, told)
 
     @check
@@ -312,10 +311,8 @@ class TaskRunner(Runner):
         """What is recorded of an attempt's outcome: itself, or where the rules have it tried again what they say."""
         place, proposed, retriable = self._held(), state, None
         if state.is_failed() and place.retries > 0 and has_tries_left(place):
-            engine = self._engine
-            is_tried = not (self._is_final or state.name == "TriggerFailed") and (
-                engine is None or engine.can_retry(state)
-            )
+            is_final = self._is_final or state.name == "TriggerFailed"
+            is_tried = not is_final and (self._engine is None or self._engine.can_retry(state))
             retriable = None if is_tried else False
             if is_tried:
                 tried, most = place.run_count - place.crashes, place.retries + 1
@@ -386,10 +383,13 @@ class TaskRunner(Runner):
         return recorded if shaped is recorded else self._record(shaped)
 
     def _recorded_elsewhere(self, new: State[Any], error: Exception) -> State[Any]:
-        known = self._recorder.find(self._selected().id)
-        if known is not None and (known.state.is_running() or known.state.is_final()):
-            return known.state
-        return Failed(message=printable(f"{new.name} was refused: {error}"), data=error)
+        known, place = self._recorder.find(self._selected().id), self._place
+        failed = Failed(message=printable(f"{new.name} was refused: {error}"), data=error)
+        if known is None or known.state.is_final():
+            return failed if known is None else known.state
+        if place is not None and known.seq == place.run.seq and not new.is_failed():
+            return self._record(failed, retriable=False)  # nobody else has it: it was a handler's wish
+        return known.state if known.state.is_running() else failed
 
     def _held(self) -> InlineRun:
         """The run, recorded at the latest now, and held by this process."""

@@ -334,12 +334,26 @@ def test_what_a_handler_makes_of_a_retry_is_recorded_also_where_it_ends_the_pipe
     )
 
 
-def test_the_rules_judge_what_handlers_made() -> None:
-    def hasty(_target: object, _old: State[Any], new: State[Any]) -> State[Any]:
-        return Completed(data=1) if new.is_running() else new
+REFUSED = [
+    (Running, Completed(data=1), "Completed was refused: Only a running attempt can complete a run."),
+    (
+        Completed,
+        Pending(),
+        "Pending was refused: A started run returns to its queue only when its attempt is lost or given back.",
+    ),
+]
 
-    one = runner(handlers=[hasty])
-    assert told(one.run()) == ("Failed", "Completed was refused: Only a running attempt can complete a run.")
+
+@pytest.mark.parametrize(("instead_of", "wanted", "message"), REFUSED, ids=["too early", "back again"])
+def test_the_rules_judge_what_handlers_made(
+    recorder: PrivateRecorder, instead_of: Callable[..., State[Any]], wanted: State[Any], message: str
+) -> None:
+    def hasty(_target: object, _old: State[Any], new: State[Any]) -> State[Any]:
+        return wanted if new.type is instead_of().type else new
+
+    one = runner(handlers=[hasty], retries=1)
+    ended = told(one.run())
+    assert (ended, history(recorder, one)[-1]) == (("Failed", message),) * 2
 
 
 # --- mapping ----------------------------------------------------------------------------------------------------------
