@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
@@ -29,6 +30,7 @@ from shared.exceptions_as_data import describe_exception
 from shared.ids import new_id
 from shared.result_storage import DirectoryStorage, Storage, StoredRecord
 from shared.version import __version__
+from shared.waits import waited_for
 
 R = TypeVar("R")
 MOST_BYTES: Final = 1024 * 1024
@@ -124,7 +126,7 @@ class RecordStore(Protocol):
 
 
 class LockManager(Protocol):
-    """Locks by key, each held by one at a time; one whose holder has died is freed.
+    """Locks by key, each held by one at a time; one whose holder has died is freed. Equal ones have the same locks.
 
     `holder` is a name for who holds it, None for this process. Times are seconds, None has no limit.
     """
@@ -298,6 +300,10 @@ class ResultStore:
             raise ConfigError("This store has no locks: give it a lock_manager.")
         return self.lock_manager
 
+    def lock_of(self, key: str) -> tuple[LockManager, str]:
+        """What the lock of this key is known by: equal for stores that share it, as lock managers do that are equal."""
+        return self._locks, self.prefix + key
+
     def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """Take the lock of this key, as `LockManager.acquire_lock`."""
         return self._locks.acquire_lock(self.prefix + key, holder, timeout)
@@ -305,12 +311,11 @@ class ResultStore:
     async def aacquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """The same as `acquire_lock`, without blocking the event loop. Cancelled, it leaves no lock behind."""
         guard, ended = threading.Lock(), set[str]()
-
         until = float("inf") if timeout is None else clock.monotonic() + timeout
 
         def acquire() -> bool:
             is_taken = False
-            # A thread that waits cannot be interrupted, and a loop waits for its threads before it ends.
+            # A thread that waits cannot be interrupted: it looks now and then whether anybody wants the lock.
             while not is_taken and "abandoned" not in ended:
                 left = until - clock.monotonic()
                 is_taken = self.acquire_lock(key, holder, max(0.0, min(left, _SLICE)))
@@ -324,7 +329,7 @@ class ResultStore:
             return is_taken
 
         try:
-            return await asyncio.to_thread(acquire)
+            return await waited_for(acquire)
         except asyncio.CancelledError:
             # The thread cannot be interrupted: whichever of the two is the last gives back what was taken.
             with guard:
@@ -364,7 +369,7 @@ class ResultStore:
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """The same as `wait_for_lock`, without blocking the event loop."""
-        return await asyncio.to_thread(self.wait_for_lock, key, timeout)
+        return await waited_for(partial(self.wait_for_lock, key, timeout))
 
 
 def _metadata_of(found: Any) -> tuple[ResultRecordMetadata, bytes]:

@@ -51,6 +51,9 @@ class TransactionStore(Protocol):
     async def adelete(self, key: str) -> object:
         """As `delete`."""
 
+    def lock_of(self, key: str) -> object:
+        """What the lock of this key is known by: equal for all stores that share it. ConfigError without locks."""
+
     def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """Wait for the lock of this key, and take it; ConfigError for a store without locks."""
 

@@ -19,7 +19,7 @@ from shared.errors import ConfigError, InvalidCall, InvalidValue
 from shared.ids import new_id
 from shared.isolation import IsolationLevel
 from shared.results import ResultRecord
-from shared.stepping import Do, Steps, adrive, called, drive
+from shared.stepping import Do, Steps, ado, adrive, called, do, drive
 from shared.transaction_kinds import CommitMode, TransactionState, TransactionStore, Written, write_records
 
 __all__ = [
@@ -115,6 +115,7 @@ class Transaction:
         self.on_rollback_hooks: list[Hook] = []
         self._holder = new_id()
         self.is_locked = False
+        self.lock: object = None
         self._token: Token[Transaction | None] | None = None
 
     def __repr__(self) -> str:
@@ -144,11 +145,11 @@ class Transaction:
 
     def read(self) -> ResultRecord[Any] | None:
         """The record under its key, or None."""
-        return drive(self._find())
+        return drive(self._find(), do)
 
     async def aread(self) -> ResultRecord[Any] | None:
         """The same as `read`, without blocking the event loop."""
-        return await adrive(self._find())
+        return await adrive(self._find(), ado)
 
     # --- what is staged -----------------------------------------------------------------------------------------------
 
@@ -192,27 +193,27 @@ class Transaction:
 
         If a hook raises or nothing can be recorded, that is logged and all of it is rolled back.
         """
-        return drive(self._commit())
+        return drive(self._commit(), do)
 
     async def acommit(self) -> bool:
         """The same as `commit`, without blocking the event loop."""
-        return await adrive(self._commit())
+        return await adrive(self._commit(), ado)
 
     def rollback(self) -> bool:
         """Undo what is staged here and below, and the transactions around; whether every hook went well.
 
         False too for one that is over.
         """
-        return drive(self._roll_all_back())
+        return drive(self._roll_all_back(), do)
 
     async def arollback(self) -> bool:
         """The same as `rollback`, without blocking the event loop."""
-        return await adrive(self._roll_all_back())
+        return await adrive(self._roll_all_back(), ado)
 
     def __enter__(self) -> Self:
         self._enter()
         try:
-            drive(self._begin())
+            drive(self._begin(), do)
         except BaseException:
             self._leave()
             raise
@@ -222,12 +223,12 @@ class Transaction:
         self, _kind: type[BaseException] | None, raised: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._leave()
-        drive(self._end(raised))
+        drive(self._end(raised), do)
 
     async def __aenter__(self) -> Self:
         self._enter()
         try:
-            await adrive(self._begin())
+            await adrive(self._begin(), ado)
         except BaseException:
             self._leave()
             raise
@@ -237,7 +238,7 @@ class Transaction:
         self, _kind: type[BaseException] | None, raised: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._leave()
-        await adrive(self._end(raised))
+        await adrive(self._end(raised), ado)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -360,7 +361,8 @@ class Transaction:
             return
         if store is None:
             raise ConfigError("SERIALIZABLE needs a store with locks: this transaction has none")
-        if any(one.is_locked and one.key == key and one.store is store for one in self._around()):
+        self.lock = lock = store.lock_of(key)
+        if any(one.is_locked and one.lock == lock for one in self._around()):
             return  # it would wait for itself
         yield Do(
             partial(store.acquire_lock, key, self._holder, None),

@@ -9,10 +9,10 @@ from shared.commands import Claim, Report
 from shared.errors import Fenced, TaskRunTimeoutError
 from shared.settings import Settings
 from shared.states import State
-from shared.stepping import Do
+from shared.stepping import Do, adrive
 from worker.attempt import prepared, tell_of_interrupt
 from worker.context import run_context
-from worker.engine.adrivers import AsyncTaskRunEngine, adrive
+from worker.engine.adrivers import AsyncTaskRunEngine
 from worker.engine.aperforming import in_thread
 from worker.engine.base import INTERRUPTS
 from worker.engine.place import Place

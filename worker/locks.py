@@ -25,6 +25,17 @@ class LimitLocks:
         self._mine: dict[tuple[str, str | None], Hold] = {}
         self._guard = threading.Lock()
 
+    def __eq__(self, other: object) -> bool:
+        """True for any of the same Redis: there a lock is one and the same, whoever asks for it."""
+        return isinstance(other, LimitLocks) and self._address == other._address
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+    @property
+    def _address(self) -> str:
+        return self._holds.exchange.address
+
     def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         """Take the lock, waiting for it so long; whether it was taken, or was held by this holder before."""
         if self.is_lock_holder(key, holder):

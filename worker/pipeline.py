@@ -76,11 +76,18 @@ class Runner:
         Raises:
             ENDRUN: a handler ends the pipeline, or raises; or another process has the run.
         """
+        shaped, ends = self.shaped_or_ended(old_state, new_state)
+        recorded = self.propose(shaped)
+        if ends:
+            raise ENDRUN(recorded)
+        return recorded
+
+    def shaped_or_ended(self, old_state: State[Any], new_state: State[Any]) -> tuple[State[Any], bool]:
+        """What the handlers make of a new state, and whether one of them ends the pipeline with it."""
         try:
-            shaped = self.shaped(old_state, new_state)
+            return self.shaped(old_state, new_state), False
         except ENDRUN as end:
-            raise ENDRUN(self.propose(end.state)) from end
-        return self.propose(shaped)
+            return end.state, True
 
     def shaped(self, old_state: State[Any], new_state: State[Any]) -> State[Any]:
         """What the handlers make of a new state: those of the target first, then the runner's.

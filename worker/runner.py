@@ -44,7 +44,7 @@ from worker.pipeline import (
     waited,
 )
 from worker.runner_body import body_outcome
-from worker.runner_cache import TaskCache
+from worker.runner_cache import TaskCache, cache_of
 from worker.triggers import States, all_successful, end_by_skip, end_by_trigger
 
 __all__ = ["Runner", "StateHandler", "TaskRunner", "TaskRunnerInitializeResult"]
@@ -174,15 +174,14 @@ class TaskRunner(Runner):
         told.setdefault("task_run_count", 1 if known is None else known.run_count + 1)
         if found.name == "Resuming":
             told["resume"] = True
-        index = told.get("map_index")
-        full = self.task.name if index is None else f"{self.task.name}[{index}]"
+        full = self.task.name if told.get("map_index") is None else f"{self.task.name}[{told['map_index']}]"
         if known is None:
             run_id = new_id() if run_id is None else as_id(run_id)
             known = new_task_run(self.task, references_of(self._states), run_id, told)
         self._new = known
-        told |= {"task_name": full, "task_full_name": full, "task_tags": self._new.tags, "task_run_id": self._new.id}
-        fields = {"run_id": self._new.id, "task": self.task.key}
-        told["logger"] = logging.LoggerAdapter(logging.getLogger("baton.runs"), fields)
+        told |= {"task_name": full, "task_full_name": full, "task_tags": known.tags, "task_run_id": known.id}
+        about = {"run_id": known.id, "task": self.task.key}
+        told["logger"] = logging.LoggerAdapter(logging.getLogger("baton.runs"), about)
         return TaskRunnerInitializeResult(found, told)
 
     @check
@@ -299,35 +298,28 @@ class TaskRunner(Runner):
         """One attempt: what came of the function, and what the handlers make of that. Not recorded yet.
 
         Raises:
-            ENDRUN: it was not begun, or a handler ends the pipeline.
+            ENDRUN: it was not begun.
         """
         if not state.is_running() or self._place is None:
             raise ENDRUN(state)
         engine = self._engine = self._engine or SyncTaskRunEngine(self.task, {}, place=self._place)
         engine.parameters, engine.seconds = values_of(inputs), self.task.timeout_seconds
         outcome, self._is_final = body_outcome(engine, raises=bool(self.context.get("raise_on_exception")))
-        try:
-            return self.shaped(state, outcome)
-        except ENDRUN as end:
-            shaped: State[Any] = end.state
-            return shaped
+        return self.shaped_or_ended(state, outcome)[0]
 
     def check_for_retry(self, state: State[Any], inputs: Inputted) -> State[Any]:
         """What is recorded of an attempt's outcome: itself, or where the rules have it tried again what they say."""
         place, proposed, retriable = self._held(), state, None
         if state.is_failed() and place.retries > 0 and has_tries_left(place):
-            engine = self._engine
-            is_tried = not (self._is_final or state.name == "TriggerFailed") and (
-                engine is None or engine.can_retry(state)
-            )
+            is_final = self._is_final or state.name == "TriggerFailed"
+            is_tried = not is_final and (self._engine is None or self._engine.can_retry(state))
             retriable = None if is_tried else False
             if is_tried:
                 tried, most = place.run_count - place.crashes, place.retries + 1
                 proposed = changed(state, message=f"Retrying Task (after attempt {tried} of {most})")
         recorded = self._record(proposed, retriable)
         if recorded.type != state.type:
-            shaped = self.shaped(state, recorded)
-            recorded = recorded if shaped is recorded else self._record(shaped)
+            recorded = self._record_shaped(state, recorded)
         if recorded.is_completed():
             self._cache(inputs).keep(recorded)
         return recorded
@@ -361,9 +353,8 @@ class TaskRunner(Runner):
         return self._place.is_cancelled() if self._place is not None else bool(event and event.is_set())
 
     def _cache(self, inputs: Inputted) -> TaskCache:
-        return TaskCache(
-            self.task, self.flow_result, values_of(inputs), self.context.get("parameters"), self._selected()
-        )
+        run, parameters = self._selected(), self.context.get("parameters")
+        return cache_of(self.task, self.flow_result, self._recorder, values_of(inputs), parameters, run)
 
     def _selected(self) -> TaskRun:
         if self._new is None:
@@ -385,11 +376,20 @@ class TaskRunner(Runner):
         details = recorded.state_details.replaced(task_run_id=place.run.id)
         return changed(recorded, data=data, state_details=details)
 
+    def _record_shaped(self, old: State[Any], recorded: State[Any]) -> State[Any]:
+        shaped, ends = self.shaped_or_ended(old, recorded)
+        if ends:
+            raise ENDRUN(self._record(shaped, retriable=False))
+        return recorded if shaped is recorded else self._record(shaped)
+
     def _recorded_elsewhere(self, new: State[Any], error: Exception) -> State[Any]:
-        known = self._recorder.find(self._selected().id)
-        if known is not None and (known.state.is_running() or known.state.is_final()):
-            return known.state
-        return Failed(message=printable(f"{new.name} was refused: {error}"), data=error)
+        known, place = self._recorder.find(self._selected().id), self._place
+        failed = Failed(message=printable(f"{new.name} was refused: {error}"), data=error)
+        if known is None or known.state.is_final():
+            return failed if known is None else known.state
+        if place is not None and known.seq == place.run.seq and not new.is_failed():
+            return self._record(failed, retriable=False)  # nobody else has it: it was a handler's wish
+        return known.state if known.state.is_running() else failed
 
     def _held(self) -> InlineRun:
         """The run, recorded at the latest now, and held by this process."""

@@ -6,8 +6,9 @@ from shared.errors import ENDRUN, TerminationSignal
 from shared.outcomes import exception_to_crashed_state
 from shared.rules_facts import changed
 from shared.states import Cancelled, State
+from shared.stepping import drive
 from shared.texts import printable
-from worker.engine.drivers import SyncTaskRunEngine, drive
+from worker.engine.drivers import SyncTaskRunEngine
 from worker.engine.steps import Overran, Unbound
 from worker.signals import LOOP
 

@@ -103,6 +103,20 @@ def test_a_key_that_no_limit_can_be_called_is_named_by_its_digest(key: str) -> N
     assert (name[:12], len(name), name == lock_name(f"{key}.")) == ("lock:sha256.", 76, False)
 
 
+def test_a_transaction_knows_the_lock_of_one_around_it_whoever_manages_it(
+    store: Store, locks: tuple[LimitLocks, LimitLocks]
+) -> None:
+    outer, inner = (ResultStore(MemoryStorage(), lock_manager=mine) for mine in locks)
+    with transaction("k", outer, isolation_level=IsolationLevel.SERIALIZABLE) as txn:
+        with transaction("k", inner) as same:
+            same.stage(1)
+        with transaction("other", inner) as other:
+            other.stage(2)
+        seen = (same.is_locked, other.is_locked)
+        txn.stage(3)
+    assert (seen, inner.read("k").result, outer.read("k").result, limits(store)) == ((False, True), 1, 3, [])
+
+
 def test_of_two_serializable_transactions_one_runs_and_the_other_reads(
     store: Store, locks: tuple[LimitLocks, LimitLocks]
 ) -> None:

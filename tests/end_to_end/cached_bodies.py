@@ -73,6 +73,17 @@ async def refuse(_txn: Transaction) -> None:
     raise OSError("no")
 
 
+@task(result_storage_key="shared", cache_policy=ALONE)
+def shares() -> int:
+    return 1
+
+
+@task(result_storage_key="shared", cache_policy=ALONE)
+def shares_within() -> int:
+    """Executes, while it has the lock of their key, a run that has the same one."""
+    return 1 + run_task(shares)  # type: ignore[no-any-return] # the number of `shares`
+
+
 @task
 def nests(a: int) -> list[int]:
     """A cached task, executed in this body."""

@@ -119,6 +119,17 @@ def dreams(value: object) -> object:
     return value
 
 
+def doubtful(_spec: object, _old: State[object], new: State[object]) -> None:
+    """Lets nothing begin."""
+    if new.is_running():
+        raise ValueError("not today")
+
+
+@task(state_handlers=[doubtful], retries=1)
+def waits_for_leave(file: str) -> None:
+    Path(file).touch()
+
+
 @task(limit=1)
 def alone(folder: str) -> int:
     """How many other runs of this task there were in its time."""

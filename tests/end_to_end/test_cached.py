@@ -93,6 +93,12 @@ def test_a_run_in_a_body_and_one_here_read_what_a_fleet_has_cached(baton: Orches
 
 
 @pytest.mark.usefixtures("one")
+def test_a_run_in_a_body_does_not_wait_for_the_lock_that_the_run_around_it_has(baton: Orchestrator) -> None:
+    assert bodies.shares_within.submit().result(10) == 2
+    assert baton.submit(bodies.shares, {}).result(10) == 2
+
+
+@pytest.mark.usefixtures("one")
 def test_commits_and_rollbacks_of_attempts(baton: Orchestrator, client: "redis.Redis") -> None:
     failing = baton.submit(bodies.steps, {"fails": True})
     assert failing.result(10) == 5

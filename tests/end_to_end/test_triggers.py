@@ -17,9 +17,11 @@ from tests.end_to_end.inline_bodies import (
     plus_one,
     repairs,
     skips,
+    waits_for_leave,
 )
 from tests.support.fleets import Fleets, told
 from tests.support.waiting import eventually
+from worker.engine import run_task
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,18 @@ def test_what_a_handler_makes_of_a_state_is_recorded(baton: Orchestrator) -> Non
 def test_what_a_handler_wants_against_the_rules_fails_the_run_and_not_its_worker() -> None:
     ends = [end_of(dreams.submit(plus_one.submit(1))) for _ in range(2)]
     assert ends == [("Failed", "Only a running attempt can complete a run.")] * 2
+
+
+def test_what_a_handler_does_not_let_begin_is_not_called_nor_tried_again(baton: Orchestrator, tmp_path: Path) -> None:
+    file = tmp_path / "called"
+    future = waits_for_leave.submit(str(file))
+    here = run_task(waits_for_leave, parameters={"file": str(file)}, return_type="state")
+    message = "Unexpected error while calling state handlers: ValueError('not today')"
+    assert [end_of(future), (here.name, here.message)] == [("Failed", message)] * 2
+    assert ([name for name, _ in told(baton, future.run_id)], file.exists()) == (
+        ["Pending", "Running", "Failed"],
+        False,
+    )
 
 
 def test_runs_of_a_limited_task_are_alone(baton: Orchestrator, tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ class MemoryStore:
     async def adelete(self, key: str) -> None:
         self.delete(key)
 
+    def lock_of(self, key: str) -> object:
+        return id(self), key
+
     def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
         with self._freed:
             is_free = self._freed.wait_for(lambda: key not in self.holders, timeout)

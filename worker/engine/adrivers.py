@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import copy_context
 from functools import partial
 from inspect import isasyncgen, iscoroutine
 from typing import Any, ParamSpec, Self, TypeVar
@@ -14,15 +15,15 @@ from shared.clock import monotonic
 from shared.errors import TaskRunTimeoutError, TerminationSignal
 from shared.ledger import RunLedger
 from shared.states import State
-from shared.stepping import Do
+from shared.stepping import Do, adrive, raised_by_function
 from shared.transactions import Transaction, inside
-from worker.context import in_body, run_context
-from worker.engine.aperforming import aend_of, asleep, closed, goes_on, in_thread
+from worker.context import RunContext, in_body, run_context
+from worker.engine.aperforming import aend_of, asleep, closed, in_thread
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.gathering import agathered
 from worker.engine.inline import InlineRun
-from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed, raised_by_function
+from worker.engine.performing import LEAST, LOOK_FOR_CANCEL, advance, asked, call, listed
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -48,28 +49,6 @@ from worker.timeouts import Late, text_of_limit, within
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-async def adrive(steps: Generator[Step, Any, T], perform: Callable[[Step], Awaitable[Any]]) -> T:
-    """Let `perform` do each step, and send back what came of it; what the steps end with."""
-    move: Callable[[], Step] = partial(next, steps)
-    task = asyncio.current_task()
-    while True:
-        try:
-            step = move()
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            move = partial(steps.send, await perform(step))
-        except GeneratorExit as error:
-            if not goes_on(task):
-                raise
-            raised = raised_by_function(error)
-            raised.__cause__ = error
-            move = partial(steps.throw, raised)
-        except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
-            move = partial(steps.throw, error)
 
 
 class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
@@ -110,8 +89,8 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
                     answer = await self._call(step)
             case Next(stream):
                 about = self.around_body(place)
-                with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
-                    answer = await self._advance(stream)
+                with place.guard(about.fence, stream.seconds):
+                    answer = await self._advance(stream, about)
             case Ask(fn, args):
                 with run_context(place.context(self.parameters)):
                     answer = fn(*args)
@@ -119,8 +98,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             case Open(fn, args, kwargs):
                 answer = fn(*args, **kwargs)
             case Close(stream):
-                with run_context(place.context(self.parameters)):
-                    await closed(stream)
+                await closed(stream, place.context(self.parameters))
             case Sleep(until):
                 await asleep(until, place)
             case Do():
@@ -308,9 +286,18 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         work = listed(returned) if isasyncgen(returned) else returned
         return await self._limited(step.seconds, step.seconds, work)
 
-    async def _advance(self, stream: Stream) -> Item | Ended:
+    async def _advance(self, stream: Stream, about: RunContext) -> Item | Ended:
         if not isasyncgen(stream.items):
-            return await asyncio.to_thread(advance, stream)
+            stream.context = stream.context or copy_context()
+            return await asyncio.to_thread(stream.context.run, self._advance_here, stream, about)
+        with run_context(about), self.prints(), self.in_transaction():
+            return await self._awaited_item(stream)
+
+    def _advance_here(self, stream: Stream, about: RunContext) -> Item | Ended:
+        with run_context(about), self.prints(), self.in_transaction():
+            return advance(stream)
+
+    async def _awaited_item(self, stream: Stream) -> Item | Ended:
         left = None if stream.seconds is None else max(stream.seconds - stream.spent, LEAST)
         began = monotonic()
         try:

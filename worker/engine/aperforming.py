@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from shared.clock import now
 from shared.errors import RunGone
 from shared.states import State
-from worker.engine.performing import LOOK_FOR_CANCEL, raised_by_function
+from shared.stepping import raised_by_function
+from worker.context import RunContext, run_context
+from worker.engine.performing import LOOK_FOR_CANCEL
 from worker.engine.place import Place
 from worker.engine.steps import Stream
 from worker.inputs import Source
@@ -33,20 +35,18 @@ async def aend_of(source: Source) -> State[Any] | None:
         return None
 
 
-async def closed(stream: Stream) -> None:
-    """Close the generator before its end."""
+async def closed(stream: Stream, about: RunContext) -> None:
+    """Close the generator of this run before its end."""
     if isasyncgen(stream.items):
-        await stream.items.aclose()
-    else:
+        with run_context(about):
+            await stream.items.aclose()
+    elif stream.context is not None:
+        stream.context.run(_close, stream, about)
+
+
+def _close(stream: Stream, about: RunContext) -> None:
+    with run_context(about):
         stream.items.close()
-
-
-def goes_on(task: "asyncio.Task[Any] | None") -> bool:
-    """True if this task is executed at this moment, so that nobody can be closing its coroutine."""
-    try:
-        return task is not None and asyncio.current_task() is task
-    except RuntimeError:
-        return False
 
 
 async def in_thread(fn: Callable[..., T], *args: Any) -> T:

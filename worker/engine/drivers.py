@@ -8,13 +8,13 @@ from uuid import UUID
 
 from shared.ledger import RunLedger
 from shared.states import State
-from shared.stepping import Do
+from shared.stepping import Do, drive
 from shared.transactions import inside
 from worker.context import in_body, run_context
 from worker.engine.base import BaseTaskRunEngine
 from worker.engine.beginning import Dependencies
 from worker.engine.gathering import gathered
-from worker.engine.performing import advance, answer_of, asked, call, end_of, raised_by_function, sleep
+from worker.engine.performing import advance, answer_of, asked, call, end_of, sleep
 from worker.engine.place import Place
 from worker.engine.recording import current_recorder
 from worker.engine.steps import (
@@ -35,27 +35,6 @@ from worker.run_transactions import RunTransaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
-
-
-def drive(steps: Generator[Step, Any, T], perform: Callable[[Step], Any]) -> T:
-    """Let `perform` do each step, and send back what came of it; what the steps end with."""
-    move: Callable[[], Step] = partial(next, steps)
-    while True:
-        try:
-            step = move()
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            move = partial(steps.send, perform(step))
-        except GeneratorExit as error:
-            # Thrown in as it is, the steps would take it for their own end, and the worker's loop would end with them.
-            raised = raised_by_function(error)
-            raised.__cause__ = error
-            move = partial(steps.throw, raised)
-        except BaseException as error:  # noqa: BLE001 - also an interrupt belongs to the step that it struck in
-            move = partial(steps.throw, error)
 
 
 class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
-from shared.errors import ENDRUN, BatonSignal
+from shared.errors import ENDRUN, BatonSignal, TransitionRefused
 from shared.states import Failed, State
 from shared.texts import printable
 from worker.engine.steps import Ask, Propose, Step, Steps
@@ -23,14 +23,31 @@ def handled(steps: Steps, spec: Any, handlers: Sequence[Handler], present: Calla
             return result
         try:
             if isinstance(step, Propose):
-                shaped = yield from _shaped(step.state, spec, handlers, present())
-                step = Propose(shaped, step.retriable)
-            move = partial(steps.send, (yield step))
+                move = partial(steps.send, (yield from _proposed(step, spec, handlers, present())))
+            else:
+                move = partial(steps.send, (yield step))
         except GeneratorExit:
             steps.close()
             raise
         except BaseException as error:  # noqa: BLE001 - it belongs to the step that it struck in
             move = partial(steps.throw, error)
+
+
+def _proposed(
+    step: Propose, spec: Any, handlers: Sequence[Handler], old: State[Any] | None
+) -> Generator[Step, Any, State[Any]]:
+    """The state that holds once what the handlers made of this proposal is proposed."""
+    shaped = yield from _shaped(step.state, spec, handlers, old)
+    if shaped is step.state:
+        state: State[Any] = yield step
+        return state
+    # What fails before the body has begun is not tried again: on the fleet the run is RUNNING by then, here it is not.
+    retriable = False if step.state.is_running() else step.retriable
+    try:
+        state = yield Propose(shaped, retriable)
+    except TransitionRefused as error:  # a handler's wish
+        state = yield Propose(Failed(message=printable(str(error))), retriable=False)
+    return state
 
 
 def _shaped(

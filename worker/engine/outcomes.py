@@ -19,6 +19,8 @@ from worker.engine.steps import Ask, Force, Gather, Gathered, Look, Propose, Sta
 from worker.signals import LOOP
 
 NOT_TO_BE_RETURNED = frozenset({StateType.PENDING, StateType.RUNNING, StateType.CANCELLING})
+DRIVES = ("worker.engine.", "shared.stepping")
+"""How the names of modules begin whose frames stand before the function's in every traceback."""
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("baton.engine")
@@ -158,7 +160,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 def hide_engine(error: BaseException) -> None:
     """Let the traceback begin with the user's function: the frames that called it say nothing about the error."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("worker.engine."):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(DRIVES):
         trace = trace.tb_next
     if trace is not None:
         error.__traceback__ = trace

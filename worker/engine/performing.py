@@ -3,8 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import datetime
 from inspect import isasyncgen, iscoroutine, isgenerator
 from itertools import islice
@@ -14,6 +12,7 @@ from shared.clock import monotonic, now
 from shared.errors import RunGone, TaskRunTimeoutError
 from shared.outcomes import GENERATED_ITEMS
 from shared.states import State
+from shared.stepping import finished, raised_by_function
 from worker.engine.place import Place
 from worker.engine.steps import Call, Ended, Force, Item, Look, Overran, Propose, Rename, Settle, Step, Stream
 from worker.inputs import Source
@@ -86,11 +85,6 @@ def advance(stream: Stream) -> Item | Ended:
         stream.spent += monotonic() - began
 
 
-def raised_by_function(error: BaseException) -> RuntimeError:
-    """What stands for an exception that would mean something else to the generators and futures on its way."""
-    return RuntimeError(f"the function raised {type(error).__name__}")
-
-
 def sleep(until: datetime, place: Place) -> None:
     """Wait until this time, or until somebody wants the run's end."""
     while (left := (until - now()).total_seconds()) > 0 and not place.is_cancelled():
@@ -109,17 +103,7 @@ def end_of(source: Source) -> State[Any] | None:
 
 def answer_of(returned: Any) -> Any:
     """What a hook or a condition gives; that of a coroutine function is awaited, wherever this is called."""
-    return _finished(returned) if iscoroutine(returned) else returned
-
-
-def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    # A loop runs in this thread, and waits for us: it could not go on with another task.
-    with ThreadPoolExecutor(1) as other:
-        return other.submit(copy_context().run, asyncio.run, coroutine).result()
+    return finished(returned) if iscoroutine(returned) else returned
 
 
 def _value_of(returned: Any, seconds: float | None) -> Any:

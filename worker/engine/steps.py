@@ -1,6 +1,7 @@
 """Everything an engine may ask for. The engine yields one of these, whoever drives it does it and sends the answer."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -112,11 +113,15 @@ class Open:
 
 @dataclass(slots=True)
 class Stream:
-    """A generator of the user's, what it may take in seconds, and what it has taken."""
+    """A generator of the user's, what it may take in seconds, and what it has taken.
+
+    `context`: in which a plain one is executed wherever its steps are threads: blocks in it span its items.
+    """
 
     items: Any
     seconds: float | None
     spent: float = 0.0
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)

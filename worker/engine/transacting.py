@@ -121,7 +121,7 @@ class TransactionStages(OutcomeStages[P, R]):
     def commit_steps(self, value: Any, transaction: RunTransaction) -> Stage:
         """The function returned: commit what that stands for, and record it; or undo an attempt that is no success."""
         state = self.returned_state(value)
-        if not state.is_completed():
+        if not state.is_completed() or state.name == "Skipped":  # a run with equal inputs is not to be skipped for it
             yield from transaction.undo_steps()
             if state.is_failed():
                 yield from self.handle_retry_steps(state)

@@ -3,13 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from shared.errors import ConfigError
+from shared.isolation import IsolationLevel
 from shared.result_storage import MemoryStorage
 from shared.results import ResultStore
+from shared.transactions import transaction
 from tests.support.waiting import eventually
 
 ME = "this process"
@@ -115,8 +118,35 @@ def test_a_loop_ends_although_one_waited_on_it_for_a_lock_that_nobody_frees(
 
     results.acquire_lock("k", "first")
     locks.asked.clear()
-    asyncio.run(cancelled())  # which waits for all its threads
+    asyncio.run(cancelled())
     assert locks.holders == {"mine/k": "first"}
+
+
+def test_however_many_tasks_of_a_loop_wait_for_a_lock_whoever_has_it_goes_on(results: ResultStore) -> None:
+    loop_threads = 2
+    said: list[int] = []
+
+    async def block(number: int) -> None:
+        async with transaction("k", results, isolation_level=IsolationLevel.SERIALIZABLE, overwrite=True) as txn:
+            txn.stage(number)
+            said.append(number)
+
+    async def all_of_them() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(loop_threads))
+        await asyncio.wait_for(asyncio.gather(*map(block, range(5 * loop_threads))), 20)
+
+    asyncio.run(all_of_them())
+    assert (sorted(said), results.read("k").result, results.is_locked("k")) == ([*range(10)], said[-1], False)
+
+
+def test_a_loop_ends_although_one_waited_on_it_until_nobody_has_a_lock(results: ResultStore) -> None:
+    async def cancelled() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(results.await_for_lock("k"), 0.01)
+
+    results.acquire_lock("k", "first")
+    asyncio.run(cancelled())
+    assert results.is_lock_holder("k", "first")
 
 
 def test_a_task_that_is_cancelled_in_the_moment_it_has_the_lock_gives_it_back(

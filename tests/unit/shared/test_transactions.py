@@ -231,6 +231,30 @@ def test_an_interrupt_in_a_hook_of_the_commit_undoes_everything_and_comes_throug
     assert (said, txn.state) == (["undone"], ROLLED_BACK)
 
 
+def _closes(_txn: Transaction) -> None:
+    raise GeneratorExit
+
+
+async def _acloses(txn: Transaction) -> None:
+    _closes(txn)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_hook_that_raises_what_ends_generators_ends_none_of_the_rollback(
+    store: MemoryStore, said: list[str], caplog: pytest.LogCaptureFixture, asynchronous: bool
+) -> None:
+    async def story() -> None:
+        async with transaction("k", store, OFF, IsolationLevel.SERIALIZABLE) as txn:
+            txn.stage(1, [lambda _txn: said.append("first"), _acloses])
+
+    if asynchronous:
+        asyncio.run(story())
+    else:
+        with transaction("k", store, OFF, IsolationLevel.SERIALIZABLE) as txn:
+            txn.stage(1, [lambda _txn: said.append("first"), _closes])
+    assert (said, store.holders, "the function raised GeneratorExit" in caplog.text) == (["first"], {}, True)
+
+
 # --- one in another ---------------------------------------------------------------------------------------------------
 
 

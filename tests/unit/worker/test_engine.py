@@ -30,10 +30,11 @@ from shared.states import (
     Scheduled,
     State,
 )
+from shared.stepping import drive
 from tests.support.engines import RUN_ID, engine_of, new_run
 from worker.context import get_run_context
 from worker.engine.base import BaseTaskRunEngine
-from worker.engine.drivers import SyncTaskRunEngine, drive
+from worker.engine.drivers import SyncTaskRunEngine
 from worker.engine.inline import InlineRun
 from worker.engine.recording import PrivateRecorder
 from worker.engine.steps import Ask, Call, Look, Overran, Propose, Settle, Step

@@ -10,10 +10,11 @@ from orchestrator import get_run_context, task
 from shared.cache import all_inputs, duration_only
 from shared.clock import now
 from shared.edges import Edge
-from shared.errors import ENDRUN, InvalidCall
+from shared.errors import ENDRUN, InvalidCall, RedisUnavailable
 from shared.ids import new_id
 from shared.result_storage import MemoryStorage
 from shared.results import ResultRecordMetadata, ResultStore
+from shared.settings import Settings
 from shared.states import (
     AwaitingConcurrencySlot,
     AwaitingRetry,
@@ -27,6 +28,7 @@ from shared.states import (
     State,
 )
 from worker import signals, triggers
+from worker.caching import Caching
 from worker.engine.recording import PrivateRecorder, record_with
 from worker.runner import Runner, TaskRunner
 
@@ -313,12 +315,45 @@ def test_a_handler_ends_the_pipeline(
     assert [name for name, _ in history(recorder, one)] == wanted
 
 
-def test_the_rules_judge_what_handlers_made() -> None:
-    def hasty(_target: object, _old: State[Any], new: State[Any]) -> State[Any]:
-        return Completed(data=1) if new.is_running() else new
+@pytest.mark.parametrize("delay", [0, 10])
+def test_what_a_handler_makes_of_a_retry_is_recorded_also_where_it_ends_the_pipeline(
+    recorder: PrivateRecorder, delay: float
+) -> None:
+    def handler(_target: object, _old: State[Any], new: State[Any]) -> None:
+        if new.name in ("Retrying", "AwaitingRetry"):
+            raise ENDRUN(Failed(message="not again"))
 
-    one = runner(handlers=[hasty])
-    assert told(one.run()) == ("Failed", "Completed was refused: Only a running attempt can complete a run.")
+    def fails() -> None:
+        raise ValueError
+
+    one = runner(fails, handlers=[handler], retries=2, retry_delay_seconds=delay)
+    ended = one.run()
+    assert (told(ended), [name for name, _ in history(recorder, one)]) == (
+        ("Failed", "not again"),
+        ["Pending", "Running", "AwaitingRetry" if delay else "Retrying", "Failed"],
+    )
+
+
+REFUSED = [
+    (Running, Completed(data=1), "Completed was refused: Only a running attempt can complete a run."),
+    (
+        Completed,
+        Pending(),
+        "Pending was refused: A started run returns to its queue only when its attempt is lost or given back.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("instead_of", "wanted", "message"), REFUSED, ids=["too early", "back again"])
+def test_the_rules_judge_what_handlers_made(
+    recorder: PrivateRecorder, instead_of: Callable[..., State[Any]], wanted: State[Any], message: str
+) -> None:
+    def hasty(_target: object, _old: State[Any], new: State[Any]) -> State[Any]:
+        return wanted if new.type is instead_of().type else new
+
+    one = runner(handlers=[hasty], retries=1)
+    ended = told(one.run())
+    assert (ended, history(recorder, one)[-1]) == (("Failed", message),) * 2
 
 
 # --- mapping ----------------------------------------------------------------------------------------------------------
@@ -393,6 +428,60 @@ def test_a_result_for_the_same_inputs_is_cached(recorder: PrivateRecorder) -> No
     assert calls == [1, 2]
     one.run(upstream_states=ups(Completed(data=1), key="x"))
     assert [name for name, _ in history(recorder, one)] == ["Pending", "Cached"]
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "calls"),
+    [
+        ({"disable_caching": True}, {}, 2),
+        ({"refresh_cache": True}, {}, 2),
+        ({"refresh_cache": True}, {"refresh_cache": False}, 1),
+        ({}, {"refresh_cache": True}, 2),
+    ],
+    ids=["disabled", "refreshed", "the option wins", "refreshed by the option"],
+)
+def test_settings_of_caching_hold_for_classic_runs(
+    recorder: PrivateRecorder, given: dict[str, Any], options: dict[str, Any], calls: int
+) -> None:
+    recorder._caching = Caching(MemoryStorage(), Settings.load({}, **given), None, in_script=False)
+    counts, called = counting()
+    one = runner(counts, cache_policy=all_inputs, store=ResultStore(MemoryStorage()), **options)
+    ends = [one.run(upstream_states=ups(Completed(data=1), key="x")).result() for _ in range(2)]
+    assert (ends, len(called)) == ([2, 2], calls)
+
+
+def _unstorable() -> object:
+    return object()
+
+
+def _no_key(_context: object, _parameters: object) -> str:
+    raise ValueError
+
+
+class Away(MemoryStorage):
+    """A place that does not answer."""
+
+    def read(self, _key: str, _most: int) -> bytes | None:
+        raise RedisUnavailable("away")
+
+    def write(self, _records: object) -> None:
+        raise RedisUnavailable("away")
+
+
+@pytest.mark.parametrize(
+    ("fn", "storage", "options"),
+    [
+        (_unstorable, MemoryStorage(), {"result_storage_key": "k"}),
+        (lambda: 1, MemoryStorage(), {"cache_key_fn": _no_key}),
+        (lambda: 1, Away(), {"result_storage_key": "k"}),
+    ],
+    ids=["unstorable", "no key", "away"],
+)
+def test_what_cannot_be_cached_is_no_failure(
+    fn: Callable[[], Any], storage: MemoryStorage, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = runner(fn, store=ResultStore(storage), **options)
+    assert ([one.run().name for _ in range(2)], "cache" in caplog.text) == (["Completed"] * 2, True)
 
 
 def test_a_cached_state_that_has_expired_runs_again() -> None:

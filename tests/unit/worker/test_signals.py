@@ -81,6 +81,15 @@ def test_a_signal_in_a_handler_is_what_is_proposed(signal: Callable[[], ENDRUN],
     assert told(run_task(one, return_type="state")) == end
 
 
+def test_what_a_handler_wants_against_the_rules_fails_the_run() -> None:
+    @task(key=f"signals.{new_id()}", retries=1, state_handlers=[lambda _spec, _old, _new: Completed(data=1)])
+    def never() -> None:
+        raise AssertionError
+
+    refused = "Only a running attempt can complete a run."
+    assert told(run_task(never, return_type="state")) == ("FAILED", "Failed", refused)
+
+
 def test_a_failure_that_was_raised_is_tried_again_and_one_of_a_trigger_is_not() -> None:
     tries: list[type[signals.Signal]] = []
 

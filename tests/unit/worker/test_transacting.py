@@ -104,15 +104,17 @@ def test_equal_inputs_are_computed_once_and_each_run_has_a_result_of_its_own(
     assert history == ["Pending", "Running", "Cached"]
 
 
-def test_success_that_is_signalled_is_committed_and_a_skip_is_not(called: list[Any]) -> None:
+def test_success_that_is_signalled_is_committed_and_no_skip_is(called: list[Any]) -> None:
     @task(key="transacting.signals", cache_policy=INPUTS, on_commit=[hook(called, "commit")])
-    def ends(how: str) -> None:
+    def ends(how: str) -> State[None]:
         called.append(how)
+        if how == "return":
+            return Completed(name="Skipped", data=None)
         raise SUCCESS("done", data=5) if how == "success" else SKIP("nothing to do")
 
-    states = [ran(ends, how=how) for how in ("success", "success", "skip", "skip")]
-    assert [state.name for state in states] == ["Completed", "Cached", "Skipped", "Skipped"]
-    assert (states[1].result(), called) == (5, ["success", "commit", "skip", "skip"])
+    states = [ran(ends, how=how) for how in ("success", "success", "skip", "skip", "return", "return")]
+    assert [state.name for state in states] == ["Completed", "Cached", *["Skipped"] * 4]
+    assert (states[1].result(), called) == (5, ["success", "commit", "skip", "skip", "return", "return"])
 
 
 def test_a_loop_of_a_cached_task_is_cached_with_its_end(called: list[Any]) -> None:
