@@ -76,13 +76,13 @@ class Runner:
         Raises:
             ENDRUN: a handler ends the pipeline, or raises; or another process has the run.
         """
-        shaped, ends = self.shaped_or_ended(old_state, new_state)
+        shaped, ends = self._shaped_or_ended(old_state, new_state)
         recorded = self.propose(shaped)
         if ends:
             raise ENDRUN(recorded)
         return recorded
 
-    def shaped_or_ended(self, old_state: State[Any], new_state: State[Any]) -> tuple[State[Any], bool]:
+    def _shaped_or_ended(self, old_state: State[Any], new_state: State[Any]) -> tuple[State[Any], bool]:
         """What the handlers make of a new state, and whether one of them ends the pipeline with it."""
         try:
             return self.shaped(old_state, new_state), False

@@ -305,7 +305,7 @@ class TaskRunner(Runner):
         engine = self._engine = self._engine or SyncTaskRunEngine(self.task, {}, place=self._place)
         engine.parameters, engine.seconds = values_of(inputs), self.task.timeout_seconds
         outcome, self._is_final = body_outcome(engine, raises=bool(self.context.get("raise_on_exception")))
-        return self.shaped_or_ended(state, outcome)[0]
+        return self._shaped_or_ended(state, outcome)[0]
 
     def check_for_retry(self, state: State[Any], inputs: Inputted) -> State[Any]:
         """What is recorded of an attempt's outcome: itself, or where the rules have it tried again what they say."""
@@ -377,7 +377,7 @@ class TaskRunner(Runner):
         return changed(recorded, data=data, state_details=details)
 
     def _record_shaped(self, old: State[Any], recorded: State[Any]) -> State[Any]:
-        shaped, ends = self.shaped_or_ended(old, recorded)
+        shaped, ends = self._shaped_or_ended(old, recorded)
         if ends:
             raise ENDRUN(self._record(shaped, retriable=False))
         return recorded if shaped is recorded else self._record(shaped)
