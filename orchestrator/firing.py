@@ -36,6 +36,8 @@ _WINDOWS: Final = (
     timedelta(days=1500),
 )
 TRY_AGAIN: Final = 1.0
+LOOK_AGAIN: Final = 10.0
+"""Seconds for which one is left alone that could not be moved on: those behind it have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Firing:
     def __init__(self, ledger: RunLedger, transport: Transport) -> None:
         self._ledger = ledger
         self._transport = transport
-        self._held: dict[str, float] = {}
+        self._held: dict[str, tuple[str, float]] = {}
 
     def run(self) -> float:
         """Submit what is due; seconds until there is something to do again.
@@ -126,26 +128,32 @@ class Firing:
                 continue
             if schedule.next_due > look.at:
                 return min(wait, schedule.next_due - look.at)
-            if self._held.get(schedule.id, 0.0) <= look.at:
-                try:
-                    wait = min(wait, self._fire(schedule, at))
-                except RedisUnavailable:
-                    self._held[schedule.id] = look.at + TRY_AGAIN  # it may be this one's fault: the others come first
-                    raise
+            due, until = self._held.get(schedule.id, ("", 0.0))
+            if due == schedule.next_due_text and look.at < until:
+                continue
+            try:
+                wait = min(wait, self._fire(schedule, at))
+            except RedisUnavailable:
+                self._hold(schedule, at, LOOK_AGAIN)  # it may be this one's fault: the others come first
+                raise
         return wait
+
+    def _hold(self, schedule: Schedule, at: datetime, seconds: float) -> float:
+        """Leave it alone for so long, unless it becomes due at another time."""
+        self._held[schedule.id] = schedule.next_due_text, to_epoch(at) + seconds
+        return TRY_AGAIN
 
     def _fire(self, schedule: Schedule, at: datetime) -> float:
         """Submit what this one has due; seconds until it is worth a look again."""
-        self._held.pop(schedule.id, None)
         try:
             timing = timing_of(schedule)
             due = from_epoch(schedule.next_due or 0.0)
             found = occurrence(timing, schedule.fields.get("catch_up", "latest"), due, at)
             if found.due is None or self._overlaps(schedule):
-                return self._leave_out(schedule, found)
+                return self._leave_out(schedule, found, at)
             run = run_of(self._transport, schedule, found.due)
         except (BadEnvelope, InvalidValue, InvalidCall) as error:
-            return self._give_up(schedule, error)
+            return self._give_up(schedule, error, at)
         fields: dict[str, Argument] = {
             "last_due": iso(found.due),
             "last_run": run.id,
@@ -160,10 +168,15 @@ class Firing:
             log.info("schedule %s: run %s is due", schedule.id, run.id)
         elif answer.startswith("FULL"):
             log.warning("schedule %s: its queue is full, it stays due", schedule.id)
-            self._held[schedule.id] = to_epoch(at) + TRY_AGAIN
-            return TRY_AGAIN
+            return self._hold(schedule, at, TRY_AGAIN)
         else:
-            log.debug("schedule %s: %s", schedule.id, answer)
+            return self._not_moved(schedule, answer, at)
+        return 0.0
+
+    def _not_moved(self, schedule: Schedule, answer: str, at: datetime) -> float:
+        """Somebody else was faster; or its row says that it is due, and its record that it is not, for good."""
+        log.debug("schedule %s: %s", schedule.id, answer)
+        self._hold(schedule, at, LOOK_AGAIN)
         return 0.0
 
     def _overlaps(self, schedule: Schedule) -> bool:
@@ -174,24 +187,19 @@ class Firing:
         run = self._ledger.get_many([before])[before]
         return isinstance(run, TaskRun) and not run.state.is_final()
 
-    def _leave_out(self, schedule: Schedule, found: Occurrence) -> float:
+    def _leave_out(self, schedule: Schedule, found: Occurrence, at: datetime) -> float:
         skipped = schedule.count("skipped") + (found.due is not None)
         fields: dict[str, Argument] = {"skipped": skipped, **self._counted(schedule, found.missed)}
         log.info("schedule %s: an occurrence is left out", schedule.id)
-        self._ledger.plan(
-            "skip",
-            schedule.id,
-            due=schedule.next_due_text,
-            next_due=text_of_time(found.next_due),
-            fields=fields,
-        )
-        return 0.0
+        next_due = text_of_time(found.next_due)
+        answer = self._ledger.plan("skip", schedule.id, due=schedule.next_due_text, next_due=next_due, fields=fields)
+        return 0.0 if answer == "OK" else self._not_moved(schedule, answer, at)
 
-    def _give_up(self, schedule: Schedule, error: BatonError) -> float:
+    def _give_up(self, schedule: Schedule, error: BatonError, at: datetime) -> float:
         """A schedule that cannot be read is due no more, and says why; setting it anew mends it."""
         log.error("schedule %s: %s", schedule.id, error)
-        self._ledger.plan("skip", schedule.id, due=schedule.next_due_text, fields={"error": str(error)})
-        return 0.0
+        answer = self._ledger.plan("skip", schedule.id, due=schedule.next_due_text, fields={"error": str(error)})
+        return 0.0 if answer == "OK" else self._not_moved(schedule, answer, at)
 
     def _counted(self, schedule: Schedule, missed: int) -> Mapping[str, Argument]:
         return {"missed": schedule.count("missed") + missed} if missed else {}

@@ -26,13 +26,17 @@ def ended_with(lease: Lease, error: Exception) -> Iterator[None]:
         return
     is_armed = True
 
-    def strike(_number: int, _frame: FrameType | None) -> None:
+    outer = signal.getsignal(SIGNAL)
+
+    def strike(number: int, frame: FrameType | None) -> None:
         nonlocal is_armed
         if is_armed and lease.is_lost():
             is_armed = False  # once: what the block does about it is its own
             raise error
+        if callable(outer):
+            outer(number, frame)  # for a block around this one: nobody strikes for it again
 
-    outer = signal.signal(SIGNAL, strike)
+    signal.signal(SIGNAL, strike)
     main = threading.get_ident()
     forget = lease.when_lost(lambda: signal.pthread_kill(main, SIGNAL))
     try:

@@ -22,7 +22,7 @@ class _Lines:
         self.shown = shown
         self._log = log
         self._begun = ""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer or a signal's handler that prints may come while it is held
 
     def write(self, text: str) -> None:
         with self._lock:

@@ -30,6 +30,7 @@ def interruptible(is_wanted: Callable[[], bool]) -> Iterator[None]:
         yield
         return
     is_inside = True
+    outer = signal.getsignal(SIGNAL)  # known before the handler is: a signal may come at once
 
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal is_inside
@@ -39,7 +40,7 @@ def interruptible(is_wanted: Callable[[], bool]) -> Iterator[None]:
         if callable(outer):
             outer(number, frame)
 
-    outer = signal.signal(SIGNAL, end)
+    signal.signal(SIGNAL, end)
     try:
         if is_wanted():
             raise TerminationSignal(SIGNAL)

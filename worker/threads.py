@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from shared.clock import iso, monotonic, now
 from shared.commands import Seat
@@ -110,20 +111,25 @@ class ThreadFleet:
         self._closing = threading.Event()
         self._announced: list[str] = []
         self._announce()
-        # Who parks starts an extra itself: the thread that keeps house waits in Redis, and nothing wakes it.
+        # Who parks only says so: a time limit may strike in its thread, in any line. And the thread that keeps house
+        # waits in Redis, and nothing wakes it.
+        self._rings: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._look_again = False
         self._extras = Extras(concurrency)
-        self._members = [self._member(Page(self._match_parked)) for _ in range(concurrency)]
+        self._members = [self._member(self._page()) for _ in range(concurrency)]
         self._start(self._ledger, self._members)
         self._keeper = threading.Thread(target=self._keep_house, name="baton-keeper", daemon=True)
+        self._lender = threading.Thread(target=self._match_parked, name="baton-extras", daemon=True)
         self._keeper.start()
+        self._lender.start()
 
     def close(self) -> None:
         """Let what runs finish for some seconds, give back the rest, and end the threads."""
         until = monotonic() + STOP_SECONDS
         _end(without_extras(self._members), until)  # what is parked needs the extras for its end
         self._closing.set()
+        self._rings.put(False)
+        self._lender.join(STOP_SECONDS)
         self._keeper.join(STOP_SECONDS)
         with self._lock:
             members = self._members
@@ -139,21 +145,23 @@ class ThreadFleet:
         for member in members:
             member.thread.start()
 
+    def _page(self) -> Page:
+        return Page(partial(self._rings.put, True))
+
     def _match_parked(self) -> None:
-        """As many extras as bodies are parked. In any thread, a finalizer too: so nobody waits for the lock."""
-        self._look_again = True
-        while self._look_again and self._lock.acquire(blocking=False):
+        """As many extras as bodies are parked, whenever somebody parks or goes on."""
+        while self._rings.get():
             try:
-                self._look_again = False
-                self._start_missing()
-            finally:
-                self._lock.release()
+                with self._lock:
+                    self._start_missing()
+            except Exception:
+                log.exception("lending: an error of its own")  # without this thread a full fleet would stand still
 
     def _start_missing(self) -> None:
         self._extras.look(self._members)
         born = []
         for _ in range(0 if self._closing.is_set() else self._extras.missing):
-            page = Page(self._match_parked)
+            page = self._page()
             page.make_extra()
             born.append(self._member(page))
         if born:
@@ -186,7 +194,7 @@ class ThreadFleet:
                     beat_at = monotonic() + self._settings.beat
                 upkeep.run()
                 self._announce()
-                self._match_parked()
+                self._rings.put(True)
                 self._bury_ended()
                 promoted = keep_going(self._ledger)
                 if not {*self._queues}.isdisjoint(promoted.hooked):

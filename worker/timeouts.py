@@ -73,8 +73,9 @@ def _alarm(seconds: float, error: TimeoutError) -> Iterator[None]:
 
     outer: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, strike)
     began = monotonic()
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
     try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # a short one strikes in this line
         yield
     finally:
         try:

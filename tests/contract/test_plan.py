@@ -1,6 +1,7 @@
 """Schedules as they are stored: made, changed, paused, resumed, deleted; and what is fired of them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -233,3 +234,27 @@ def test_one_that_cannot_be_read_says_so_and_the_others_go_on(store: Store, dama
     fired(store, passes=3)
     broken, well = of(store).get("nightly"), of(store).get("other")
     assert (bool(broken.fields["error"]), broken.next_due, well.count("fired")) == (True, None, 1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda client: client.delete("baton:schedule:nightly"),
+        lambda client: client.hset("baton:schedule:nightly", "paused", "1"),
+        lambda client: client.delete("baton:schedule:nightly") and client.set("baton:schedule:nightly", "x"),
+        lambda client: client.delete("baton:schedule:nightly:call") and client.rpush("baton:schedule:nightly:call", 1),
+    ],
+    ids=["no record", "paused by hand", "no hash", "no string"],
+)
+def test_one_that_cannot_be_moved_on_is_left_alone_and_the_others_go_on(
+    store: Store, damage: Callable[[Any], object]
+) -> None:
+    overdue(store, 0.5)
+    of(store).create(new_run(), interval=3600, schedule_id="other")
+    store.client.zadd("baton:schedules", {"other": f"{server_time(store) - 0.2:.6f}"})
+    damage(store.client)
+    firing = Firing(store.ledger, store.exchange)
+    for _ in range(3):
+        with suppress(RedisUnavailable):
+            firing.run()
+    assert (of(store).get("other").count("fired"), firing.run() > 0) == (1, True)

@@ -1,15 +1,17 @@
 """Bodies that wait for other runs lend their worker slot to them, and to nobody else: on one fleet of one worker."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import redis
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, task
 from shared import keys
 from tests.end_to_end import nesting
 from tests.end_to_end.bodies import add
@@ -17,6 +19,7 @@ from tests.support.fleets import Fleet, Fleets
 from tests.support.nested import MODULE, children_of, in_its_body, most_children, whole_tree, worker_of
 from tests.support.server import RedisServer
 from tests.support.waiting import eventually
+from worker import threads
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +173,26 @@ def test_an_orchestrator_in_memory_has_no_thread_more_without_nested_runs(
     with Orchestrator("memory:") as baton:
         assert baton.submit_many([(add, {"x": 1, "y": x}) for x in range(50)]).result(timeout=10)[-1] == 50
         assert sum("thread-" in thread.name for thread in threading.enumerate()) == 2
+
+
+def test_in_memory_no_line_of_the_fleet_is_executed_where_a_time_limit_may_strike() -> None:
+    seen: list[str] = []
+
+    def look(frame: FrameType, _event: str, _argument: Any) -> None:
+        if frame.f_code.co_filename == threads.__file__:
+            seen.append(frame.f_code.co_name)
+
+    @task(key="lending.needed")
+    def needed() -> int:
+        return 1
+
+    @task(key="lending.waits")
+    def waits() -> int:
+        sys.setprofile(look)
+        try:
+            return sum(future.result(20) for future in [needed.submit() for _ in range(3)])
+        finally:
+            sys.setprofile(None)
+
+    with Orchestrator("memory:"):  # of two workers: two bodies that wait leave none
+        assert ([future.result(20) for future in [waits.submit(), waits.submit()]], seen) == ([3, 3], [])

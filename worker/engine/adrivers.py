@@ -85,7 +85,7 @@ class AsyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         match step:
             case Call():
                 about = in_body(self.around_body(place))
-                with run_context(about), place.guard(about.fence, step.seconds), self.prints(), self.in_transaction():
+                with run_context(about), self.prints(), self.in_transaction(), place.guard(about.fence, step.seconds):
                     answer = await self._call(step)
             case Next(stream):
                 about = self.around_body(place)

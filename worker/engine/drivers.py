@@ -75,11 +75,12 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
             return place.propose(step.state, step.retriable)
         if isinstance(step, Call):
             about = in_body(self.around_body(place))
-            with run_context(about), place.guard(about.fence, step.seconds):
-                if not self.spec.log_prints and self.transaction is None:
+            if not self.spec.log_prints and self.transaction is None:
+                with run_context(about), place.guard(about.fence, step.seconds):
                     return call(step)
-                with self.prints(), self.in_transaction():
-                    return call(step)
+            # The guard within: what may strike in any line must not strike in what puts the others in place.
+            with run_context(about), self.prints(), self.in_transaction(), place.guard(about.fence, step.seconds):
+                return call(step)
         return self._perform_other(place, step)
 
     def _do(self, place: Place, step: Do) -> Any:
@@ -241,7 +242,7 @@ class SyncTaskRunEngine(BaseTaskRunEngine[P, R]):
         match step:
             case Next(stream):
                 about = self.around_body(place)
-                with run_context(about), place.guard(about.fence, stream.seconds), self.prints(), self.in_transaction():
+                with run_context(about), self.prints(), self.in_transaction(), place.guard(about.fence, stream.seconds):
                     answer = advance(stream)
             case Gather():
                 about = place.context(self.parameters)

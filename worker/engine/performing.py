@@ -68,7 +68,9 @@ def advance(stream: Stream) -> Item | Ended:
     Raises:
         Overran: that was not enough.
     """
-    left = None if stream.seconds is None else max(stream.seconds - stream.spent, LEAST)
+    left = None if stream.seconds is None else stream.seconds - stream.spent
+    if left is not None and left <= 0:  # it took no notice of its end
+        raise Overran(TaskRunTimeoutError(text_of_limit(stream.seconds or 0.0)))
     began, limit = monotonic(), None
     try:
         with timeout(left, told=stream.seconds) as limit:

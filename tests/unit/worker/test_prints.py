@@ -112,3 +112,26 @@ def test_a_body_can_write_to_the_log_of_its_run(caplog: pytest.LogCaptureFixture
     assert lines(caplog) == [] != [(run_task(log), "half of 10 done")] == lines(caplog)
     with pytest.raises(MissingContextError):
         get_run_logger()
+
+
+@INFO
+def test_a_finalizer_may_print_in_the_midst_of_a_print(caplog: pytest.LogCaptureFixture) -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def split(self, *_separators: object) -> list[str]:  # type: ignore[override]
+            print("last words")  # noqa: T201
+            return str.split(self, "\n")
+
+    class Prefixed(str):
+        __slots__ = ()
+
+        def __radd__(self, other: str) -> Text:
+            return Text(other + str(self))
+
+    @task(key="prints.last_words", log_prints=True)
+    def last_words() -> None:
+        sys.stdout.write(Prefixed("a\n"))
+
+    run_task(last_words)
+    assert [text for _, text in lines(caplog)] == ["last words", "a"]

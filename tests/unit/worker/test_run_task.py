@@ -1,9 +1,11 @@
 """Tasks that are run right here, tracked and without a server; on an event loop, and as generators too."""
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -592,6 +594,22 @@ def test_the_limit_is_for_the_generator_and_not_for_its_consumer() -> None:
     with pytest.raises(TaskRunTimeoutError, match=r"after 0\.1 second"):
         next(items)
     assert seen[-1][1].message == "Task run exceeded timeout of 0.1 second(s)"
+
+
+def test_a_generator_that_takes_no_notice_of_its_limit_is_not_asked_again() -> None:
+    def body() -> Iterator[int]:
+        with suppress(TimeoutError):
+            time.sleep(30)
+        yield 1
+        yield 2
+
+    generator, seen = hooked(body, timeout_seconds=0.05)
+    items, before = run_task(generator), signal.getsignal(signal.SIGALRM)
+    assert next(items) == 1
+    with pytest.raises(TaskRunTimeoutError, match=r"after 0\.05 second"):
+        next(items)
+    told = seen[-1][1].message
+    assert (told, signal.getsignal(signal.SIGALRM)) == ("Task run exceeded timeout of 0.05 second(s)", before)
 
 
 def test_an_async_generator_has_a_limit_too() -> None:

@@ -36,6 +36,13 @@ def test_they_are_as_before_after_an_error_too() -> None:
     assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (before, (0.0, 0.0))
 
 
+def test_they_are_as_before_after_a_limit_that_is_over_at_once() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TaskRunTimeoutError), timeout(0.000_001):
+        time.sleep(30)
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (before, (0.0, 0.0))
+
+
 def test_an_outer_limit_goes_on_while_an_inner_one_is_in_force() -> None:
     def inner() -> None:
         with timeout(0.5):
