@@ -154,6 +154,23 @@ def test_a_server_that_does_not_answer_for_a_while_delays_and_doubles_nothing(
         assert (at.wrong(held, *short, *submitting()), at.attempts(held)) == ({}, [1])
 
 
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(("failpoints", "lives"), [("", True), ("repeat=off", False)], ids=["repeated", "not repeated"])
+def test_a_worker_outlives_a_server_that_does_not_answer_its_report(
+    tmp_path: Path, trouble: Callable[[Scene], Callable[[], object]], failpoints: str, lives: bool
+) -> None:
+    with scene(tmp_path, **{"enable-debug-command": "yes"}) as at:
+        workers = at.fleet(concurrency=1, failpoints=failpoints)
+        held = at.held()
+        (worker,) = workers.children()
+        end = trouble(at)
+        at.gate.touch()
+        eventually(lambda: [entry.what for entry in at.on.fleet.body_log()[held.run_id]] == ["start", "end"])
+        lasting(2)
+        end()
+        assert (at.wrong(held), worker in workers.children()) == ({}, lives)
+
+
 @pytest.mark.parametrize("trouble", [stopped])
 def test_a_call_to_a_server_that_does_not_answer_is_a_typed_error_within_its_budget(
     tmp_path: Path, trouble: Callable[[Scene], Callable[[], object]]
