@@ -4,6 +4,7 @@
 # canonical form and by nothing else, and what has none is an error and never a guess.
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import iscoroutine
@@ -58,7 +59,7 @@ class CacheContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CachePolicy:
+class CachePolicy(ABC):
     """How keys are made, and optionally where records are kept and how their transactions are isolated.
 
     A policy of one's own is a frozen dataclass that overrides `key_part`. Policies are values: `+`, `-` and `configure`
@@ -79,9 +80,9 @@ class CachePolicy:
         """True if the source of the function is part of the key."""
         return False
 
+    @abstractmethod
     def key_part(self, context: CacheContext, inputs: Values, flow_parameters: Values | None) -> str | None:
         """What this policy puts into the key: None for nothing, '' where the task's own key is enough."""
-        raise NotImplementedError
 
     def compute_key(self, context: CacheContext, inputs: Values, flow_parameters: Values | None = None) -> str | None:
         """The key of a run with these arguments, which begins with that of its task; None: it is not cached.

@@ -6,6 +6,7 @@
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -41,7 +42,7 @@ class TaskRunnerInitializeResult(NamedTuple):
     context: dict[str, Any]
 
 
-class Runner:
+class Runner(ABC):
     """What the pipelines of tasks and of flows have in common."""
 
     unexpected = "Unexpected error"
@@ -56,17 +57,17 @@ class Runner:
 
     # --- what a runner of one kind says -------------------------------------------------------------------------------
 
+    @abstractmethod
     def target(self) -> Any:
         """What is run: what the target's own handlers are called with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target_handlers(self) -> Sequence[Callable[..., Any]]:
         """The target's own handlers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def propose(self, new: State[Any]) -> State[Any]:
         """Have the state recorded; the one that then holds."""
-        raise NotImplementedError
 
     # --- handlers -----------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ from shared.clock import now
 from shared.errors import ENDRUN, Fenced, RedisUnavailable, RunGone, TransitionRefused
 from shared.ids import as_id, new_id
 from shared.outcomes import exception_to_failed_state
-from shared.results import ResultRecord, ResultStore, record_of
+from shared.results import ResultRecord, ResultStore
 from shared.rules_common import has_tries_left
 from shared.rules_facts import changed
 from shared.runs import TaskRun
 from shared.specs import TaskLike, TaskSpec
-from shared.states import Cancelled, Completed, Failed, Pending, Running, State
+from shared.states import Cancelled, Failed, Pending, Running, State
 from shared.texts import printable
 from worker.engine.beginning import new_task_run
 from worker.engine.drivers import SyncTaskRunEngine
@@ -31,12 +31,8 @@ from worker.pipeline import (
     StateHandler,
     TaskRunnerInitializeResult,
     check,
-    children_of,
     flattened,
-    inputs_of,
     is_due,
-    length_of,
-    loaded,
     references_of,
     rendered,
     unwrapped,
@@ -45,7 +41,8 @@ from worker.pipeline import (
 )
 from worker.runner_body import body_outcome
 from worker.runner_cache import TaskCache, cache_of
-from worker.triggers import States, all_successful, end_by_skip, end_by_trigger
+from worker.runner_checks import TaskChecks
+from worker.triggers import States, all_successful, end_by_trigger
 
 __all__ = ["Runner", "StateHandler", "TaskRunner", "TaskRunnerInitializeResult"]
 
@@ -53,7 +50,7 @@ Inputted = Mapping[str, ResultRecord[Any]]
 log = logging.getLogger("baton.engine")
 
 
-class TaskRunner(Runner):
+class TaskRunner(TaskChecks):
     """Runs one task at a time, for each call of `run` one run.
 
     Args:
@@ -71,9 +68,7 @@ class TaskRunner(Runner):
         state_handlers: Iterable[StateHandler] | None = None,
         flow_result: ResultStore | None = None,
     ) -> None:
-        super().__init__(state_handlers)
-        self.task: TaskSpec[..., Any] = task.spec
-        self.flow_result = flow_result
+        super().__init__(task, state_handlers, flow_result)
         self._recorder: Recorder = current_recorder()
         self._begin({})
 
@@ -183,76 +178,6 @@ class TaskRunner(Runner):
         about = {"run_id": known.id, "task": self.task.key}
         told["logger"] = logging.LoggerAdapter(logging.getLogger("baton.runs"), about)
         return TaskRunnerInitializeResult(found, told)
-
-    @check
-    def check_task_is_ready(self, state: State[Any]) -> State[Any]:
-        """Ends with what is final, or in other hands; goes on with what waits, and with what is cached or mapped."""
-        if state.is_pending() or state.is_scheduled():
-            return state
-        if state.is_completed() and state.name in ("Cached", "Mapped"):
-            return state
-        if state.is_paused():
-            timeout = state.state_details.pause_timeout
-            if timeout is not None and timeout <= now():
-                return Failed(message="The task was paused and never resumed.")
-            if self.context.get("resume"):
-                return state
-        raise ENDRUN(state)
-
-    @check
-    def check_task_reached_start_time(self, state: State[Any]) -> State[Any]:
-        """Ends with a state whose time has not come."""
-        if state.is_scheduled() and not is_due(state):
-            raise ENDRUN(state)
-        return state
-
-    @check
-    def check_upstream_finished(self, state: State[Any], upstream_states: States) -> State[Any]:
-        """Ends with the same state while something that the task needs is not final; of a mapped run its children."""
-        for edge, upstream in upstream_states.items():
-            children = None if edge.mapped else children_of(upstream)
-            if not upstream.is_final() or not all(child.is_final() for child in children or ()):
-                raise ENDRUN(state)
-        return state
-
-    @check
-    def check_upstream_skipped(self, state: State[Any], upstream_states: States) -> State[Any]:
-        """Skipped, if something that the task needs was skipped and its trigger does not say otherwise."""
-        if (end := end_by_skip(self.task.trigger, flattened(upstream_states))) is not None:
-            raise ENDRUN(end)
-        return state
-
-    def load_results(self, state: State[Any], upstream_states: States) -> tuple[State[Any], dict[Any, State[Any]]]:
-        """The states with their results, where they had a reference only.
-
-        Raises:
-            ENDRUN: one cannot be had; with FAILED.
-        """
-        read = self.flow_result.read if self.flow_result is not None else None
-        try:
-            return loaded(state, read), {edge: loaded(each, read) for edge, each in upstream_states.items()}
-        except Exception as error:
-            message = printable(f"Failed to retrieve task results: {error}")
-            raise ENDRUN(self.handle_state_change(state, Failed(message=message, data=error))) from error
-
-    def get_task_inputs(self, upstream_states: States) -> dict[str, ResultRecord[Any]]:
-        """What the edges with a key give, by parameter, besides `constants` of the context; of a mapped one a list."""
-        constants = {name: record_of(value) for name, value in self.context.get("constants", {}).items()}
-        return {**constants, **inputs_of(upstream_states)}
-
-    @check
-    def check_task_ready_to_map(self, state: State[Any], upstream_states: States) -> State[Any]:
-        """Ends with Mapped, whose data has a place for each child; or with FAILED, if there is nothing to map over."""
-        if children_of(state) is not None:
-            raise ENDRUN(state)
-        mapped = {edge: each for edge, each in upstream_states.items() if edge.mapped}
-        if not any(each.is_completed() for each in mapped.values()):
-            raise ENDRUN(Failed(message="No upstream states can be mapped over."))
-        lengths = [length_of(each) for each in mapped.values() if each.is_completed()]
-        if None in lengths:
-            raise ENDRUN(Failed(message="At least one upstream state has an unmappable result."))
-        many = min(length for length in lengths if length is not None)
-        raise ENDRUN(Completed(name="Mapped", message="Ready to proceed with mapping.", data=[None] * many))
 
     def set_task_run_name(self, task_inputs: Inputted) -> None:
         """Give the run its name, made of the flow's parameters, the context and the inputs; later ones win."""

@@ -491,5 +491,5 @@ def test_a_cached_state_that_has_expired_runs_again() -> None:
 
 
 def test_a_runner_of_no_kind_runs_nothing() -> None:
-    with pytest.raises(NotImplementedError):
-        Runner().handle_state_change(Pending(), Running())
+    with pytest.raises(TypeError, match="abstract methods propose, target, target_handlers"):
+        Runner()  # type: ignore[abstract]
